@@ -1,0 +1,332 @@
+//! The command line: what can be typed. What it does is in `commands`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Stream processing on Kafka with Wasm processors: stateful, exactly-once, hot-swappable.
+#[derive(Debug, Parser)]
+#[command(name = "wasmill", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 what was asked cannot be done (input, files, names); 2 wrong usage; \
+3 the node or the broker failed or is not there; 4 `plan`: there are changes to apply; 5 `test`: cases failed.";
+
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Address of the node
+    #[arg(long, global = true, env = "WASMILL_NODE", default_value = "http://127.0.0.1:7700", value_name = "URL")]
+    pub node: String,
+    /// How to print answers
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Log level of this process (error, warn, info, debug, trace), or a filter such as `worker=debug`
+    #[arg(long, global = true, env = "WASMILL_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    pub log_json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a node; without --brokers on the embedded log in --data-dir
+    Serve(NodeArgs),
+    /// Start a node and apply a pipeline file (or run a bare module) in the foreground
+    Run(RunArgs),
+    /// Scaffold a processor with its cases and pipeline.toml
+    New(NewArgs),
+    /// Compile a processor to a component
+    Build(BuildArgs),
+    /// Turn a core module with our bindings into a component
+    Componentize(ComponentizeArgs),
+    /// Run the cases of a pipeline: input, fake time, restarts, expected output and state
+    Test(TestArgs),
+    /// Check a pipeline file without a node
+    Check(FileArgs),
+    /// Show what apply would change; exit code 4 when there is something
+    Plan(FileArgs),
+    /// Apply a pipeline file: topics, stores, modules; twice changes nothing
+    Apply(ApplyArgs),
+    /// Registered modules
+    #[command(subcommand)]
+    Module(ModuleCommand),
+    /// Pipelines of the node
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
+    /// Read a store, on committed state
+    Query(QueryArgs),
+    /// The node, its pipelines, their tasks
+    Status,
+    /// Write records to a topic, from a file or stdin
+    Produce(ProduceArgs),
+    /// Read records of a topic
+    Consume(ConsumeArgs),
+    /// Topics of the log
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Check what a node, a broker and a compiler need
+    Doctor(DoctorArgs),
+    /// Print the commented default node.toml
+    DefaultConfig,
+    /// Print completions for a shell
+    Completions {
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct NodeArgs {
+    /// node.toml; `wasmill default-config` prints one
+    #[arg(long, env = "WASMILL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Kafka, as host:port,host:port; without it the embedded log
+    #[arg(long, env = "WASMILL_BROKERS", value_name = "HOST:PORT")]
+    pub brokers: Option<String>,
+    /// State, compiled modules, embedded log
+    #[arg(long, env = "WASMILL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where REST, metrics and health are served
+    #[arg(long, env = "WASMILL_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Stream threads per pipeline
+    #[arg(long, env = "WASMILL_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+    /// Nodes of one cluster share pipelines
+    #[arg(long, env = "WASMILL_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Stable name of this node
+    #[arg(long, env = "WASMILL_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// pipeline.toml, or a component whose ports become topics of the same names
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub vars: VarArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct VarArgs {
+    /// Set a variable of the file
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// TOML file with variables
+    #[arg(long, value_name = "FILE")]
+    pub vars: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    #[arg(default_value = "pipeline.toml")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub vars: VarArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct NewArgs {
+    pub name: String,
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    pub lang: Language,
+    /// Where the SDK lies, when it is not taken from the package registry
+    #[arg(long, env = "WASMILL_SDK", value_name = "DIR")]
+    pub sdk: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    Rust,
+}
+
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    /// Folder with wasmill.toml or Cargo.toml
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Where the component goes; default: NAME.wasm in the folder
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ComponentizeArgs {
+    pub core: PathBuf,
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// Folder with pipeline.toml and cases/
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Only cases whose names contain this
+    #[arg(long)]
+    pub only: Option<String>,
+    /// Seed of the random cuts; a failure prints the one to repeat
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Register a component; name, version and stores come from its own description
+    Add { file: PathBuf },
+    List,
+    /// Ports, stores, parameters
+    Show {
+        #[arg(value_name = "NAME@VERSION")]
+        id: String,
+    },
+    /// Remove a module that no pipeline uses
+    Remove {
+        #[arg(value_name = "NAME@VERSION")]
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PipelineCommand {
+    List,
+    /// The topology: sub-topologies, stores, internal topics
+    Describe { name: String },
+    /// Stop processing; tasks and state are kept
+    Pause { name: String },
+    Resume { name: String },
+    /// Stop it and delete its state, internal topics and positions
+    Delete {
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct QueryArgs {
+    pub pipeline: String,
+    /// Full name: STEP or STEP-STORE
+    pub store: String,
+    /// One key, in the store's key format
+    #[arg(long, conflicts_with_all = ["prefix", "lower", "upper"])]
+    pub key: Option<String>,
+    #[arg(long, conflicts_with_all = ["lower", "upper"])]
+    pub prefix: Option<String>,
+    /// First key of a range
+    #[arg(long)]
+    pub lower: Option<String>,
+    /// End of a range, not included
+    #[arg(long)]
+    pub upper: Option<String>,
+    /// Entries at most; 0 = all
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// Print the largest values first, of the whole store (numbers only)
+    #[arg(long, value_name = "N", conflicts_with_all = ["key", "limit"])]
+    pub top: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// One JSON object a line: key, value, timestamp, headers
+    Jsonl,
+    /// Every line is a value
+    Text,
+    Csv,
+}
+
+#[derive(Args, Debug)]
+pub struct ProduceArgs {
+    pub topic: String,
+    /// File to read; - or nothing for stdin
+    pub file: Option<PathBuf>,
+    /// How the input is written; default by the file's name, else text
+    #[arg(long = "as", value_enum)]
+    pub input: Option<RecordFormat>,
+    /// Format of keys: string, i64, f64, json, bytes
+    #[arg(long, default_value = "string")]
+    pub key_format: String,
+    /// Format of values
+    #[arg(long, default_value = "string")]
+    pub value_format: String,
+    /// csv: the column that becomes the key; jsonl of plain objects: the field
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
+    /// Key and value on one line, with this between them
+    #[arg(long, value_name = "TEXT")]
+    pub separator: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ConsumeArgs {
+    pub topic: String,
+    /// earliest, latest, or PARTITION:OFFSET,…
+    #[arg(long, default_value = "earliest")]
+    pub from: String,
+    /// Wait for more
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Stop after N records
+    #[arg(long, short = 'n')]
+    pub limit: Option<usize>,
+    /// Format of keys; default: as the pipelines that use the topic say, else text
+    #[arg(long)]
+    pub key_format: Option<String>,
+    #[arg(long)]
+    pub value_format: Option<String>,
+    #[arg(long = "as", value_enum, default_value_t = RecordFormat::Jsonl)]
+    pub output: RecordFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicsCommand {
+    List {
+        /// Also changelogs, repartition topics and the cluster's own
+        #[arg(long)]
+        internal: bool,
+    },
+    Create {
+        name: String,
+        #[arg(long, default_value_t = 1)]
+        partitions: i32,
+        /// delete, compact or compact,delete
+        #[arg(long)]
+        cleanup: Option<String>,
+        /// A topic setting of Kafka
+        #[arg(long = "config", value_name = "NAME=VALUE")]
+        config: Vec<String>,
+    },
+    Delete { name: String },
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    #[arg(long, env = "WASMILL_BROKERS", value_name = "HOST:PORT")]
+    pub brokers: Option<String>,
+}

@@ -1,0 +1,81 @@
+//! The REST client of the command line.
+
+use crate::failure::{Exit, refused};
+use anyhow::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use server::api::Problem;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::Response;
+
+/// A module of 20 MB compiles for up to a minute on a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+pub struct Client {
+    agent: Agent,
+    base: String,
+}
+
+impl Client {
+    pub fn new(node: &str) -> Self {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        Self { agent: config.into(), base: node.trim_end_matches('/').to_owned() }
+    }
+
+    /// `query` are names and values, encoded here.
+    pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in query {
+            request = request.query(name, value);
+        }
+        self.read(request.call())
+    }
+
+    pub fn get_text(&self, path: &str) -> Result<String> {
+        let answer = self.agent.get(format!("{}{path}", self.base)).call();
+        let mut answer = self.checked(answer)?;
+        answer.body_mut().read_to_string().map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))
+    }
+
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.read(self.agent.post(format!("{}{path}", self.base)).send_json(body))
+    }
+
+    pub fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T> {
+        self.read(self.agent.post(format!("{}{path}", self.base)).send(body))
+    }
+
+    pub fn delete(&self, path: &str) -> Result<()> {
+        self.read(self.agent.delete(format!("{}{path}", self.base)).call())
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<T> {
+        let mut answer = self.checked(answer)?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()
+            .map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))?;
+        serde_json::from_slice(&text)
+            .map_err(|e| Exit::ours(format!("the node's answer makes no sense (another version of wasmill?): {e}")))
+    }
+
+    fn checked(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Response<ureq::Body>> {
+        let mut answer = answer.map_err(|e| {
+            Exit::ours(format!(
+                "no node answers at {}: {e}\nhint: start one with `wasmill serve`, or name another with --node",
+                self.base
+            ))
+        })?;
+        let status = answer.status().as_u16();
+        if status < 400 {
+            return Ok(answer);
+        }
+        let text = answer.body_mut().read_to_string().unwrap_or_default();
+        let problem = serde_json::from_str(&text)
+            .unwrap_or_else(|_| Problem { code: "unknown".into(), message: format!("status {status}: {text}") });
+        Err(refused(status, &problem))
+    }
+}

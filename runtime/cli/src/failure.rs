@@ -1,0 +1,54 @@
+//! Exit codes. Commands use anyhow; a [`Exit`] in the chain says which code the process ends with.
+
+use server::api::Problem;
+
+/// 0 done, 1 the caller's fault, 2 wrong usage (clap's own), 3 the node, the broker or we failed, 4 and 5 answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    User = 1,
+    Ours = 3,
+    PlanHasChanges = 4,
+    CasesFailed = 5,
+}
+
+/// An error with an exit code. Anything without one is the user's fault: a file that is not there, a bad argument.
+#[derive(Debug)]
+pub struct Exit {
+    pub code: Code,
+    pub message: String,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Exit {}
+
+impl Exit {
+    pub fn ours(message: impl Into<String>) -> anyhow::Error {
+        Self { code: Code::Ours, message: message.into() }.into()
+    }
+
+    /// A code alone: everything was said already.
+    pub fn silent(code: Code) -> anyhow::Error {
+        Self { code, message: String::new() }.into()
+    }
+}
+
+/// A refusal of the node: its status says whose fault it is.
+pub fn refused(status: u16, problem: &Problem) -> anyhow::Error {
+    let code = if status < 500 { Code::User } else { Code::Ours };
+    Exit { code, message: problem.message.clone() }.into()
+}
+
+/// The process's exit code for an error, after it was printed.
+pub fn report(error: &anyhow::Error) -> u8 {
+    let exit = error.downcast_ref::<Exit>();
+    let text = format!("{error:#}");
+    if !text.is_empty() {
+        anstream::eprintln!("error: {text}");
+    }
+    exit.map_or(Code::User, |exit| exit.code) as u8
+}

@@ -1,0 +1,216 @@
+//! Reductions per key into a timestamped store: count, sum, min, max, first, last.
+//!
+//! As Kafka Streams' `count` and `reduce` on a stream: rows with a null key or value are dropped, so are rows whose
+//! selected field is not there; the time of a result is the largest time that went into it. A sum that leaves 64 bits
+//! is a row that fails (`Stage::Processing`), never a wrapped number; sums of floating-point numbers follow IEEE 754.
+
+use arrow_array::builder::BinaryBuilder;
+use record::Batch;
+use state::{Stores, Update, split};
+use topology::{Aggregate, AggregateFunction, Emit, Format, Selector};
+
+use crate::select::{float, integer, select};
+use crate::{Applied, Error, Stage};
+
+/// A reduction with its store.
+#[derive(Clone, Debug)]
+pub struct Aggregator {
+    kernel: Kernel,
+    of: Selector,
+    of_format: Format,
+    store: usize,
+    emit: Emit,
+}
+
+/// The function for one type of result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Count,
+    Integer(AggregateFunction),
+    Float(AggregateFunction),
+    /// Compared or kept as bytes.
+    Bytes(AggregateFunction),
+}
+
+impl Aggregator {
+    /// `store` is the task's number of the aggregate's store.
+    pub fn new(aggregate: &Aggregate, store: usize) -> Self {
+        use AggregateFunction::{Count, First, Last, Sum};
+        let kernel = match (aggregate.function, aggregate.result) {
+            (Count, _) => Kernel::Count,
+            (First | Last, _) => Kernel::Bytes(aggregate.function),
+            (function, Format::F64) => Kernel::Float(function),
+            (function, Format::I64) => Kernel::Integer(function),
+            (Sum, _) => Kernel::Integer(Sum),
+            (function, _) => Kernel::Bytes(function),
+        };
+        let (of, of_format) = (aggregate.of.clone(), aggregate.of_format);
+        Self { kernel, of, of_format, store, emit: aggregate.emit }
+    }
+
+    /// Reduces the rows in order and gives each one's result, unless the table emits on commit.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for the first row that does not parse or whose sum overflows; those of the store.
+    pub fn apply(&self, batch: &Batch, stores: &mut Stores) -> Result<Applied, Error> {
+        match self.kernel {
+            Kernel::Count => self.reduce(batch, stores, |_, old, new| {
+                let count = old.map_or(Ok(0), stored_integer)?;
+                new.extend_from_slice(&(count + 1).to_be_bytes());
+                Ok(true)
+            }),
+            Kernel::Integer(function) => self.reduce(batch, stores, |row, old, new| {
+                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let number = integer(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
+                let result = match old.map(stored_integer).transpose()? {
+                    None => number,
+                    Some(old) => reduce_integer(function, old, number)?,
+                };
+                new.extend_from_slice(&result.to_be_bytes());
+                Ok(true)
+            }),
+            Kernel::Float(function) => self.reduce(batch, stores, |row, old, new| {
+                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let number = float(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
+                let result = match old.map(stored_float).transpose()? {
+                    None => number,
+                    Some(old) => reduce_float(function, old, number),
+                };
+                new.extend_from_slice(&result.to_be_bytes());
+                Ok(true)
+            }),
+            Kernel::Bytes(function) => self.reduce(batch, stores, |row, old, new| {
+                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let keep_old = old.is_some_and(|old| match function {
+                    AggregateFunction::First => true,
+                    AggregateFunction::Min => old <= bytes.as_ref(),
+                    AggregateFunction::Max => old >= bytes.as_ref(),
+                    _ => false,
+                });
+                new.extend_from_slice(if keep_old { old.unwrap_or_default() } else { &bytes });
+                Ok(true)
+            }),
+        }
+    }
+
+    fn is_field(&self) -> bool {
+        matches!(self.of, Selector::Field(_))
+    }
+
+    fn selected<'a>(&self, batch: &'a Batch, row: usize) -> Result<Option<std::borrow::Cow<'a, [u8]>>, RowFault> {
+        select(&self.of, batch, row).map_err(deserialization)
+    }
+
+    /// `step` gets the row and the old result, appends the new one, and says `false` for a row that is left out.
+    fn reduce(
+        &self,
+        batch: &Batch,
+        stores: &mut Stores,
+        step: impl Fn(usize, Option<&[u8]>, &mut Vec<u8>) -> Result<bool, RowFault>,
+    ) -> Result<Applied, Error> {
+        let every_update = self.emit == Emit::EveryUpdate;
+        let rows = if every_update { batch.len() } else { 0 };
+        let mut values = BinaryBuilder::with_capacity(rows, 8 * rows);
+        let mut timestamps = Vec::with_capacity(rows);
+        let mut left_out: Vec<u32> = Vec::new();
+        for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
+            let (Some(key), Some(_)) = (batch.key(row), batch.value(row)) else {
+                left_out.push(row as u32);
+                continue;
+            };
+            stores
+                .modify(self.store, key, timestamp, |stored, new| {
+                    let (old_time, old) = stored.map(split).map_or((i64::MIN, None), |(t, v)| (t, Some(v)));
+                    let time = timestamp.max(old_time);
+                    new.extend_from_slice(&time.to_be_bytes());
+                    if !step(row, old, new)? {
+                        left_out.push(row as u32);
+                        return Ok(Update::Keep);
+                    }
+                    if every_update {
+                        values.append_value(new.get(state::TIMESTAMP_BYTES..).unwrap_or_default());
+                        timestamps.push(time);
+                    }
+                    Ok(Update::Put)
+                })
+                .map_err(|fault: RowFault| fault.at(row))?;
+        }
+        let dropped = left_out.len() as u64;
+        if !every_update {
+            return Ok(Applied { rows: Batch::empty(), causes: Some(Vec::new()), dropped });
+        }
+        if left_out.is_empty() {
+            let rows = Batch::new(
+                batch.keys().clone(),
+                values.finish(),
+                timestamps.into(),
+                batch.headers().cloned(),
+            )?;
+            return Ok(Applied { rows, causes: None, dropped });
+        }
+        let mut skipped = left_out.iter().copied().peekable();
+        let causes: Vec<u32> =
+            (0..batch.len() as u32).filter(|row| skipped.next_if_eq(row).is_none()).collect();
+        let kept = batch.take(&causes)?;
+        let rows = Batch::new(kept.keys().clone(), values.finish(), timestamps.into(), kept.headers().cloned())?;
+        Ok(Applied { rows, causes: Some(causes), dropped })
+    }
+}
+
+/// Why a row, or the store under it, failed.
+enum RowFault {
+    Row(Stage, String),
+    State(state::Error),
+}
+
+impl From<state::Error> for RowFault {
+    fn from(error: state::Error) -> Self {
+        Self::State(error)
+    }
+}
+
+impl RowFault {
+    fn at(self, row: usize) -> Error {
+        match self {
+            Self::Row(stage, reason) => Error::Row { row: row as u32, stage, reason },
+            Self::State(error) => Error::State(error),
+        }
+    }
+}
+
+fn deserialization(reason: String) -> RowFault {
+    RowFault::Row(Stage::Deserialization, reason)
+}
+
+fn stored(bytes: &[u8]) -> Result<[u8; 8], RowFault> {
+    bytes.try_into().map_err(|_| {
+        RowFault::State(state::Error::Misuse(format!("an aggregate of {} bytes where a number has 8", bytes.len())))
+    })
+}
+
+fn stored_integer(bytes: &[u8]) -> Result<i64, RowFault> {
+    stored(bytes).map(i64::from_be_bytes)
+}
+
+fn stored_float(bytes: &[u8]) -> Result<f64, RowFault> {
+    stored(bytes).map(f64::from_be_bytes)
+}
+
+fn reduce_integer(function: AggregateFunction, old: i64, number: i64) -> Result<i64, RowFault> {
+    match function {
+        AggregateFunction::Min => Ok(old.min(number)),
+        AggregateFunction::Max => Ok(old.max(number)),
+        _ => old.checked_add(number).ok_or_else(|| {
+            RowFault::Row(Stage::Processing, format!("the sum of {old} and {number} does not fit 64 bits"))
+        }),
+    }
+}
+
+/// A `NaN` never becomes a minimum or maximum as long as there is a number.
+fn reduce_float(function: AggregateFunction, old: f64, number: f64) -> f64 {
+    match function {
+        AggregateFunction::Min => old.min(number),
+        AggregateFunction::Max => old.max(number),
+        _ => old + number,
+    }
+}

@@ -1,0 +1,77 @@
+//! Tables: the last value of each key, and what is sent on of their changes.
+
+use arrow_array::{Array, BooleanArray};
+use record::{Batch, BatchBuilder};
+use state::{Stores, TIMESTAMP_BYTES, split};
+use topology::Emit;
+
+use crate::{Applied, Error};
+
+/// Upserts rows into a store and sends them on.
+#[derive(Clone, Debug)]
+pub struct Table {
+    store: usize,
+    emit: Emit,
+}
+
+impl Table {
+    /// `store` is the task's number of it.
+    pub fn new(store: usize, emit: Emit) -> Self {
+        Self { store, emit }
+    }
+
+    /// A null key is dropped, a null value deletes. A row older than what the table has is applied all the same, as in
+    /// Kafka Streams' tables without versions.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn apply(&self, batch: &Batch, stores: &mut Stores) -> Result<Applied, Error> {
+        let timestamped = stores.spec(self.store)?.timestamped;
+        let mut stored = Vec::new();
+        for (row, timestamp) in batch.timestamps().iter().enumerate() {
+            let Some(key) = batch.key(row) else { continue };
+            let value = batch.value(row).map(|value| {
+                stored.clear();
+                if timestamped {
+                    stored.extend_from_slice(&timestamp.to_be_bytes());
+                }
+                stored.extend_from_slice(value);
+                stored.as_slice()
+            });
+            stores.write(self.store, key, value, *timestamp)?;
+        }
+        let dropped = batch.keys().null_count() as u64;
+        Ok(match (self.emit, dropped) {
+            (Emit::OnCommit, _) => Applied { rows: Batch::empty(), causes: Some(Vec::new()), dropped },
+            (Emit::EveryUpdate, 0) => Applied { rows: batch.clone(), causes: None, dropped },
+            (Emit::EveryUpdate, _) => {
+                let kept: Vec<u32> = (0..batch.len() as u32).filter(|r| batch.keys().is_valid(*r as usize)).collect();
+                let keep: BooleanArray = (0..batch.len()).map(|r| Some(batch.keys().is_valid(r))).collect();
+                Applied { rows: batch.filter(&keep)?, causes: Some(kept), dropped }
+            }
+        })
+    }
+}
+
+/// What an on-commit table sends on at a commit: the last value of every key changed since the last one, in the order of
+/// first change; a deleted key is a tombstone.
+///
+/// # Errors
+/// [`state::Error::Misuse`] when there is no such store.
+pub fn changed_rows(stores: &Stores, store: usize) -> Result<Batch, state::Error> {
+    let timestamped = stores.spec(store)?.timestamped;
+    let slots = stores.uncommitted(store);
+    let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), (16 + TIMESTAMP_BYTES) * slots.len());
+    for slot in slots {
+        let key = Some(slot.key.as_slice());
+        match &slot.value {
+            Some(stored) if timestamped => {
+                let (timestamp, value) = split(stored.as_slice());
+                rows.push(key, Some(value), timestamp);
+            }
+            Some(value) => rows.push(key, Some(value.as_slice()), slot.timestamp),
+            None => rows.push(key, None, slot.timestamp),
+        }
+    }
+    Ok(rows.finish())
+}

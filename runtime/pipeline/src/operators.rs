@@ -1,0 +1,159 @@
+//! Steps with an operator that needs more than an edge: aggregates and branches.
+
+use topology::{Aggregate, AggregateFunction, Branch, Format, NodeKind, Predicate, Selector, StoreKind};
+
+use crate::build::{Builder, feed, settle, was};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::file::{AggregatePart, Part, StepPart};
+use crate::reader::Text;
+use crate::tree::Span;
+use crate::wiring::{Out, Outputs};
+
+impl Builder<'_> {
+    pub(crate) fn aggregate(&mut self, step: &StepPart, part: &AggregatePart, input: Out, from: &Text) -> Outputs {
+        self.no_table(&input, from, "a table is aggregated by taking out old values, which");
+        let grouped = self.regroup(step, input, &part.by, part.partitions);
+        let of = part.of.clone().unwrap_or(Part {
+            selector: Selector::Value,
+            span: from.span.clone(),
+        });
+        let field = matches!(of.selector, Selector::Field(_));
+        let selected = self.part_format(&of, &grouped);
+        // What the number of a field is written as is JSON's.
+        let of_format = if field { Some(Format::Json) } else { selected };
+        let known = self.result(part, &of, of_format, from);
+        let result = settle(known);
+        let key = settle(grouped.key);
+        let form = (StoreKind::Timestamped, 1, key, result);
+        let store = self.store(&step.name.text, was(step), &step.name.span, form, part.emit);
+        let aggregate = Aggregate {
+            function: part.function,
+            of: of.selector,
+            of_format: settle(of_format),
+            result,
+            store,
+            emit: part.emit,
+        };
+        let id = self.node(&step.name.text, NodeKind::Aggregate(aggregate), vec![feed(&grouped, 0)]);
+        Outputs::One(Out {
+            node: id,
+            port: 0,
+            key: Some(key),
+            value: known,
+            key_changed: false,
+            table: true,
+        })
+    }
+
+    /// Format of the aggregate. Numbers keep their type; a number in JSON or in text is a floating-point one unless the
+    /// file says otherwise.
+    fn result(&mut self, part: &AggregatePart, of: &Part, of_format: Option<Format>, from: &Text) -> Option<Format> {
+        use AggregateFunction::{Count, First, Last, Max, Min, Sum};
+        // What is not known of the input does not matter to a count.
+        let given = if part.function == Count {
+            Format::Any
+        } else {
+            of_format?
+        };
+        let (natural, allowed): (Format, &[Format]) = match (part.function, given) {
+            (Count, _) => (Format::I64, &[Format::I64]),
+            (First | Last, given) => (settle(Some(given)), &[]),
+            (Sum | Min | Max, Format::I64) => (Format::I64, &[Format::I64, Format::F64]),
+            (Sum | Min | Max, Format::F64) => (Format::F64, &[Format::F64]),
+            (Sum, Format::Json | Format::String) => (Format::F64, &[Format::F64, Format::I64]),
+            (Min | Max, Format::Json) => (Format::F64, &[Format::F64, Format::I64, Format::String]),
+            (Min | Max, Format::String) => (Format::String, &[Format::String, Format::F64, Format::I64]),
+            (Min | Max, _) => (Format::Bytes, &[Format::Bytes]),
+            (Sum, _) => {
+                let message = format!(
+                    "`sum` needs numbers, but `{}` is `{}`",
+                    of.selector.word(),
+                    given.word()
+                );
+                let hint =
+                    "say the format at the source (`value = \"i64\"`), or a field of JSON: `of = \"value.FIELD\"`";
+                let span = if part.of.is_some() { &of.span } else { &from.span };
+                self.reader
+                    .report(Diagnostic::at(Code::FormatMismatch, span, message).hint(hint));
+                return Some(Format::I64);
+            }
+        };
+        let Some((said, span)) = &part.result else {
+            return Some(natural);
+        };
+        if *said == natural || allowed.contains(said) {
+            return Some(*said);
+        }
+        let message = format!(
+            "a `{}` of `{}` cannot be `{}`",
+            part.function.word(),
+            given.word(),
+            said.word()
+        );
+        let words: Vec<&str> = std::iter::once(natural)
+            .chain(allowed.iter().copied())
+            .map(Format::word)
+            .collect();
+        let mut unique = words.clone();
+        unique.dedup();
+        let problem = Diagnostic::at(Code::FormatMismatch, span, message);
+        self.reader
+            .report(problem.hint(format!("it can be {}", unique.join(", "))));
+        Some(natural)
+    }
+
+    pub(crate) fn branch(
+        &mut self,
+        step: &StepPart,
+        branches: &[(Text, Predicate, Span)],
+        default: Option<&Text>,
+        input: Out,
+    ) -> Outputs {
+        let mut seen: Vec<&Text> = Vec::new();
+        for name in branches.iter().map(|(name, _, _)| name).chain(default) {
+            if let Some(other) = seen.iter().find(|other| other.text == name.text) {
+                let message = format!("two branches are called `{}`", name.text);
+                let problem = Diagnostic::at(Code::DuplicateName, &name.span, message);
+                self.reader.report(problem.also(&other.span, "the other one"));
+            }
+            seen.push(name);
+        }
+        for (_, predicate, span) in branches {
+            let (Predicate::Equals { of, .. } | Predicate::StartsWith { of, .. } | Predicate::Exists { of }) =
+                predicate;
+            self.part_format(
+                &Part {
+                    selector: of.clone(),
+                    span: span.clone(),
+                },
+                &input,
+            );
+        }
+        let ports = branches
+            .iter()
+            .map(|(name, _, _)| name)
+            .chain(default)
+            .map(|name| name.text.clone());
+        let ports: Vec<String> = ports.collect();
+        let kind = NodeKind::Branch(Branch {
+            branches: branches
+                .iter()
+                .map(|(name, predicate, _)| (name.text.clone(), predicate.clone()))
+                .collect(),
+            default: default.map(|name| name.text.clone()),
+        });
+        let node = self.node(&step.name.text, kind, vec![feed(&input, 0)]);
+        let outs = (0_u32..).zip(ports).map(|(port, name)| {
+            (
+                name,
+                Out {
+                    node,
+                    port,
+                    table: false,
+                    ..input.clone()
+                },
+            )
+        });
+        Outputs::Ports(outs.collect())
+    }
+}

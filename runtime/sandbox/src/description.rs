@@ -1,0 +1,83 @@
+//! The contract's description as the rest of the host knows it.
+
+use topology::description::{
+    Attribute, CapabilityDescription, ModuleDescription, ParameterDescription, PortDescription, StoreDescription,
+    World,
+};
+
+use crate::bindings::wasmill::streams::description as wit;
+
+/// A version stands in messages, file names and `name@version`.
+const VERSION_BYTES_MAX: usize = 64;
+
+/// # Errors
+/// When the module gives itself no usable name or version. Everything else that it says is checked by `pipeline`,
+/// whose words they are.
+pub(crate) fn convert(described: wit::Description, digest: &str) -> Result<ModuleDescription, String> {
+    if let Some(problem) = topology::name_problem(&described.name) {
+        return Err(format!("it calls itself `{}`: {problem}", described.name.escape_debug()));
+    }
+    let version = &described.version;
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
+    if version.is_empty() || version.len() > VERSION_BYTES_MAX || version.contains(odd) {
+        return Err(format!(
+            "its version is `{}`: a version has 1 to {VERSION_BYTES_MAX} letters, digits, `.`, `-`, `+` and `_`",
+            version.escape_debug()
+        ));
+    }
+    Ok(ModuleDescription {
+        name: described.name,
+        version: described.version,
+        summary: described.summary,
+        digest: digest.to_owned(),
+        world: World::Processor,
+        inputs: described.inputs.into_iter().map(port).collect(),
+        outputs: described.outputs.into_iter().map(port).collect(),
+        stores: described.stores.into_iter().map(store).collect(),
+        parameters: described.parameters.into_iter().map(parameter).collect(),
+        capabilities: described.capabilities.into_iter().map(capability).collect(),
+        options: attributes(described.options),
+    })
+}
+
+fn attributes(options: Vec<wit::Attribute>) -> Vec<Attribute> {
+    options.into_iter().map(|option| Attribute { name: option.name, value: option.value }).collect()
+}
+
+fn port(port: wit::Port) -> PortDescription {
+    PortDescription {
+        name: port.name,
+        summary: port.summary,
+        key_format: port.key_format,
+        value_format: port.value_format,
+        options: attributes(port.options),
+    }
+}
+
+fn store(store: wit::Store) -> StoreDescription {
+    StoreDescription {
+        name: store.name,
+        summary: store.summary,
+        kind: store.kind,
+        schema: store.schema,
+        options: attributes(store.options),
+    }
+}
+
+fn parameter(parameter: wit::Parameter) -> ParameterDescription {
+    ParameterDescription {
+        name: parameter.name,
+        summary: parameter.summary,
+        kind: parameter.kind,
+        default: parameter.default,
+        options: attributes(parameter.options),
+    }
+}
+
+fn capability(capability: wit::Capability) -> CapabilityDescription {
+    CapabilityDescription {
+        name: capability.name,
+        reason: capability.reason,
+        options: attributes(capability.options),
+    }
+}

@@ -1,0 +1,125 @@
+//! The engine of a process: its settings, its epoch clock, and the way from bytes to a [`Module`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, OptLevel, Strategy, WasmBacktraceDetails};
+
+use crate::artifact::Cache;
+use crate::bindings::{Processor, ProcessorPre};
+use crate::contract;
+use crate::error::Error;
+use crate::host::Host;
+use crate::module::Module;
+
+/// Resolution of the limit on a call's time, in milliseconds: small beside every sensible limit, and 200 wake-ups a
+/// second cost nothing that could be measured.
+pub const EPOCH_MS: u64 = 5;
+
+/// Stack of a guest. Deep enough for the interpreters that JavaScript and Python guests bring along, a fraction of
+/// the 2 MiB that Rust gives a thread, since host functions run on the same stack.
+const WASM_STACK_BYTES_MAX: usize = 512 << 10;
+
+/// Compiled artifacts that are kept; the ones unused for longest go first. A Rust guest takes 0.2 MB, JavaScript 32 MB.
+pub const CACHED_ARTIFACTS_MAX: usize = 128;
+
+#[derive(Clone, Debug, Default)]
+pub struct SandboxOptions {
+    /// Where compiled modules are kept. It must belong to this user alone and is created so.
+    /// `None`: every load compiles (some 50 ms for a Rust guest, 10 s for JavaScript or Python).
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// The engine. One per process is meant; cloning shares it.
+#[derive(Clone)]
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<Host>,
+    cache: Option<Cache>,
+}
+
+impl Sandbox {
+    /// # Errors
+    /// [`Error::Cache`] when the directory is not private, [`Error::Engine`] when this machine cannot run wasmtime.
+    pub fn new(options: SandboxOptions) -> Result<Self, Error> {
+        let engine = Engine::new(&config()).map_err(|e| Error::Engine(format!("{e:#}")))?;
+        let mut linker = Linker::new(&engine);
+        Processor::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
+            .map_err(|e| Error::Engine(format!("{e:#}")))?;
+        let cache = options.cache_dir.map(Cache::open).transpose()?;
+        start_clock(&engine)?;
+        Ok(Self { engine, linker, cache })
+    }
+
+    /// Checks, compiles (or takes from the cache) and describes a module.
+    ///
+    /// # Errors
+    /// [`Error::NotAComponent`], [`Error::Contract`], [`Error::Import`], [`Error::Compile`] and [`Error::Describe`] say
+    /// what is wrong with the bytes; [`Error::Cache`] when the cache cannot be used.
+    pub fn load(&self, bytes: &[u8]) -> Result<Module, Error> {
+        contract::check_form(bytes)?;
+        let digest = hex(&Sha256::digest(bytes));
+        let component = self.component(bytes, &digest)?;
+        contract::check_exports(&self.engine, &component)?;
+        contract::check_imports(&self.engine, &component)?;
+        let misfit = |e: wasmtime::Error| {
+            Error::Contract(format!("the component does not fit the contract {}: {e:#}", contract::VERSION))
+        };
+        let pre = self.linker.instantiate_pre(&component).and_then(ProcessorPre::new).map_err(misfit)?;
+        Module::describe(digest, pre)
+    }
+
+    fn component(&self, bytes: &[u8], digest: &str) -> Result<Component, Error> {
+        let compile = || Component::from_binary(&self.engine, bytes).map_err(|e| Error::Compile(format!("{e:#}")));
+        let Some(cache) = &self.cache else { return compile() };
+        if let Some(component) = cache.load(&self.engine, digest)? {
+            return Ok(component);
+        }
+        let component = compile()?;
+        let artifact = component.serialize().map_err(|e| Error::Compile(format!("{e:#}")))?;
+        cache.save(&self.engine, digest, &artifact)?;
+        Ok(component)
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_component_model(true)
+        .wasm_backtrace(true)
+        // Read from the environment otherwise; names come from the guest's name section either way.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .max_wasm_stack(WASM_STACK_BYTES_MAX)
+        .parallel_compilation(true);
+    config
+}
+
+/// The thread ends when the engine is gone.
+fn start_clock(engine: &Engine) -> Result<(), Error> {
+    let engine = engine.weak();
+    let tick = move || {
+        loop {
+            std::thread::sleep(Duration::from_millis(EPOCH_MS));
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("sandbox-epochs".into()).spawn(tick);
+    spawned.map(drop).map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,139 @@
+//! What stands behind a guest's imports for the time of one call, and the limits that count while it runs.
+
+use std::sync::Arc;
+
+use task::processor::Context;
+use topology::Limits;
+use wasmtime::{ResourceLimiter, Result, bail, format_err};
+
+use crate::bindings::wasmill::{data, streams};
+use crate::log::Log;
+
+/// Bounds that no pipeline can raise: far above what the compilers of Rust, C, Go, Python and JavaScript make.
+const TABLE_ELEMENTS_MAX: usize = 1 << 20;
+const CORE_INSTANCES_MAX: usize = 1_000;
+
+/// The export that is running: it decides which imports may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Describe,
+    Open,
+    Process { rows: u32 },
+    Punctuate,
+    Close,
+}
+
+impl Phase {
+    pub(crate) fn export(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::Open => "open",
+            Self::Process { .. } => "process",
+            Self::Punctuate => "punctuate",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// What the host functions must know of a store that the module declared.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredStore {
+    pub name: String,
+    /// Its values carry their event time.
+    pub timestamped: bool,
+    pub read_only: bool,
+}
+
+/// The data of a wasmtime store.
+pub(crate) struct Host {
+    /// Moved in for a call and out again after it.
+    pub context: Context,
+    pub phase: Phase,
+    pub stores: Arc<[DeclaredStore]>,
+    pub limits: Limits,
+    pub log: Log,
+    /// Why a store of the host failed, when that is what ended the call.
+    pub suffered: Option<String>,
+    memory_bytes: usize,
+}
+
+impl Host {
+    pub(crate) fn new(stores: Arc<[DeclaredStore]>, limits: Limits, log: Log) -> Self {
+        Self {
+            context: Context::default(),
+            phase: Phase::Describe,
+            stores,
+            limits,
+            log,
+            suffered: None,
+            memory_bytes: 0,
+        }
+    }
+
+    /// Traps a call of an import in a phase where it has no meaning.
+    pub(crate) fn allow(&self, import: &str, phases: impl Fn(Phase) -> bool) -> Result<()> {
+        match self.phase {
+            Phase::Describe => bail!("an import called from `describe` traps: `{import}`"),
+            phase if phases(phase) => Ok(()),
+            phase => bail!("`{import}` cannot be called from `{}`", phase.export()),
+        }
+    }
+
+    /// All linear memories of the instance.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+}
+
+impl ResourceLimiter for Host {
+    /// An error, never a plain refusal: that would reach the author as a bare `unreachable`.
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let wanted = self.memory_bytes.saturating_sub(current).saturating_add(desired);
+        if wanted as u64 > self.limits.memory_bytes {
+            return Err(format_err!(
+                "the module wants {} of memory, and `limits.memory` is {}",
+                size(wanted as u64),
+                size(self.limits.memory_bytes)
+            ));
+        }
+        self.memory_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        if desired > TABLE_ELEMENTS_MAX {
+            return Err(format_err!("the module wants a table of {desired} elements, at most {TABLE_ELEMENTS_MAX} go"));
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES_MAX
+    }
+}
+
+// Interfaces with types and no functions.
+impl data::columns::Host for Host {}
+impl streams::description::Host for Host {}
+impl streams::answers::Host for Host {}
+
+/// Bytes as a pipeline file writes them, rounded up so that "wants" is never shown below the limit it breaks.
+pub(crate) fn size(bytes: u64) -> String {
+    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit {
+            return match bytes.is_multiple_of(unit) {
+                true => format!("{}{name}", bytes / unit),
+                false => format!("{}.{}{name}", bytes / unit, (bytes % unit * 10).div_ceil(unit).min(9)),
+            };
+        }
+    }
+    format!("{bytes} bytes")
+}

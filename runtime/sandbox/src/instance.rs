@@ -1,0 +1,241 @@
+//! One module in one task: the [`Processor`] that the task calls.
+
+use std::mem;
+
+use serde_json::Value;
+use task::Processor;
+use task::processor::{Answer, Context, Emission, Failure, Input, Now};
+use topology::Limits;
+use wasmtime::{Result as WasmResult, Store};
+
+use crate::answer;
+use crate::bindings;
+use crate::bindings::wasmill::data::columns as wit;
+use crate::bindings::wasmill::streams::description;
+use crate::columns::{Lowered, LoweredHeaders};
+use crate::error::Error;
+use crate::failure;
+use crate::host::{Host, Phase};
+use crate::log::Log;
+use crate::module::{Module, new_store, start_call};
+use crate::settings::{self, Setting};
+
+/// Where an instance works; the guest is told, and logs carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskName {
+    pub pipeline: String,
+    pub step: String,
+    pub sub_topology: u32,
+    pub partition: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct InstanceOptions {
+    pub limits: Limits,
+    /// Parameters by name, checked and with defaults filled in; durations in milliseconds and sizes in bytes.
+    pub settings: Vec<(String, Value)>,
+    pub task: TaskName,
+    /// Columns that only a module that asked for them gets.
+    pub needs_headers: bool,
+    pub needs_origin: bool,
+    pub needs_stream_times: bool,
+}
+
+/// See [`Module::instance`].
+pub(crate) struct Instance {
+    module: Module,
+    name: String,
+    outputs: usize,
+    options: InstanceOptions,
+    settings: Vec<(String, Setting)>,
+    running: Option<Running>,
+    /// The log's rate outlives instances, so that a module that traps in a loop does not get a fresh one each time.
+    log: Option<Log>,
+}
+
+struct Running {
+    store: Store<Host>,
+    guest: bindings::Processor,
+}
+
+impl Instance {
+    pub(crate) fn new(module: Module, mut options: InstanceOptions) -> Result<Self, Error> {
+        let settings = settings::check(module.description(), mem::take(&mut options.settings))?;
+        let name = module.name();
+        let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second);
+        let outputs = module.description().outputs.len();
+        Ok(Self { module, name, outputs, options, settings, running: None, log: Some(log) })
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
+        self.discard();
+        let fresh = || Log::new(self.name.clone(), self.options.task.clone(), self.options.limits.log_lines_per_second);
+        let log = self.log.take().unwrap_or_else(fresh);
+        let inner = &self.module.inner;
+        let mut host = Host::new(inner.stores.clone(), self.options.limits, log);
+        host.phase = Phase::Open;
+        host.log.begin_call();
+        let mut store = new_store(&inner.pre, host);
+        match inner.pre.instantiate(&mut store) {
+            Ok(guest) => {
+                self.running = Some(Running { store, guest });
+                Ok(())
+            }
+            Err(error) => {
+                let failure = failure::of_call(&error, store.data_mut());
+                self.keep_log(store);
+                Err(failure)
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.keep_log(running.store);
+        }
+    }
+
+    fn keep_log(&mut self, store: Store<Host>) {
+        let mut log = store.into_data().log;
+        log.report_dropped();
+        self.log = Some(log);
+    }
+
+    /// One call of an export with the task's context behind the imports. After a trap the instance is gone.
+    fn call<R>(
+        &mut self,
+        context: &mut Context,
+        phase: Phase,
+        export: impl FnOnce(&mut Store<Host>, &bindings::Processor) -> WasmResult<R>,
+    ) -> Result<R, Failure> {
+        let Some(running) = &mut self.running else {
+            return Err(Failure::Host(format!("`{}` has no instance; it was not opened again after a trap", self.name)));
+        };
+        let host = running.store.data_mut();
+        host.phase = phase;
+        host.log.begin_call();
+        mem::swap(&mut host.context, context);
+        start_call(&mut running.store);
+        let answered = export(&mut running.store, &running.guest);
+        let host = running.store.data_mut();
+        mem::swap(&mut host.context, context);
+        let answered = answered.map_err(|error| failure::of_call(&error, host));
+        if answered.is_err() {
+            self.discard();
+        }
+        answered
+    }
+}
+
+impl Processor for Instance {
+    fn open(&mut self, context: &mut Context) -> Result<(), Failure> {
+        if self.running.is_none() {
+            self.start()?;
+        }
+        let task = self.options.task.clone();
+        let settings = mem::take(&mut self.settings);
+        let opened = settings::with_views(&settings, |views| {
+            let task = description::Task {
+                pipeline: &task.pipeline,
+                step: &task.step,
+                sub_topology: task.sub_topology,
+                partition: task.partition,
+            };
+            self.call(context, Phase::Open, |store, guest| {
+                guest.wasmill_streams_module().call_open(store, views, task)
+            })
+        });
+        self.settings = settings;
+        opened?.map_err(Failure::Guest)
+    }
+
+    fn process(&mut self, context: &mut Context, now: Now, input: &Input) -> Result<Answer, Failure> {
+        let lowered = LoweredInput::new(input, &self.options);
+        let rows = input.batch.len();
+        let phase = Phase::Process { rows: u32::try_from(rows).unwrap_or(u32::MAX) };
+        let answer = self.call(context, phase, |store, guest| {
+            let batch = lowered.view(input);
+            guest.wasmill_streams_processing().call_process(store, clocks(now), batch, &input.ports)
+        })?;
+        let answer = answer.map_err(Failure::Guest)?;
+        answer::lift(answer, rows, self.outputs)
+            .map_err(|broken| Failure::Contract(format!("the answer of `process` {broken}")))
+    }
+
+    fn punctuate(&mut self, context: &mut Context, now: Now, name: &str) -> Result<Emission, Failure> {
+        let rows = self.call(context, Phase::Punctuate, |store, guest| {
+            guest.wasmill_streams_processing().call_punctuate(store, clocks(now), name)
+        })?;
+        answer::lift_punctuation(rows.map_err(Failure::Guest)?, self.outputs)
+            .map_err(|broken| Failure::Contract(format!("the answer of `punctuate` {broken}")))
+    }
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.start()
+    }
+
+    fn close(&mut self) {
+        if self.running.is_some() {
+            let closed = self.call(&mut Context::default(), Phase::Close, |store, guest| {
+                guest.wasmill_streams_module().call_close(store)
+            });
+            if let Err(failure) = closed {
+                tracing::debug!(module = %self.name, %failure, "a module failed to close");
+            }
+        }
+        self.discard();
+    }
+
+    fn module(&self) -> &str {
+        &self.name
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.store.data().memory_bytes())
+    }
+}
+
+fn clocks(now: Now) -> wit::Now {
+    wit::Now { stream_time: now.stream_time, wall_time: now.wall_time }
+}
+
+/// The columns of a call; what the module did not ask for is not made.
+struct LoweredInput<'a> {
+    keys: Lowered,
+    values: Lowered,
+    headers: Option<LoweredHeaders>,
+    partitions: Option<Vec<wit::TopicPartition<'a>>>,
+    needs_stream_times: bool,
+}
+
+impl<'a> LoweredInput<'a> {
+    fn new(input: &'a Input, options: &InstanceOptions) -> Self {
+        let headers = || LoweredHeaders::new(input.batch.headers(), input.batch.len());
+        let partitions = || {
+            let partitions = input.origin.partitions.iter();
+            partitions.map(|p| wit::TopicPartition { topic: &p.topic, partition: p.partition as u32 }).collect()
+        };
+        Self {
+            keys: Lowered::new(input.batch.keys()),
+            values: Lowered::new(input.batch.values()),
+            headers: options.needs_headers.then(headers),
+            partitions: options.needs_origin.then(partitions),
+            needs_stream_times: options.needs_stream_times,
+        }
+    }
+
+    fn view(&'a self, input: &'a Input) -> wit::Batch<'a> {
+        wit::Batch {
+            keys: self.keys.view(),
+            values: self.values.view(),
+            timestamps: input.batch.timestamps(),
+            stream_times: self.needs_stream_times.then_some(&*input.stream_times),
+            headers: self.headers.as_ref().map(LoweredHeaders::view),
+            origin: self.partitions.as_ref().map(|partitions| wit::Origin {
+                partitions,
+                partition_of: &input.origin.partition_of,
+                offsets: &input.origin.offsets,
+            }),
+        }
+    }
+}

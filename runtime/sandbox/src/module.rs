@@ -1,0 +1,112 @@
+//! A loaded module: compiled, linked, described, ready to be instantiated for a task.
+
+use std::fmt;
+use std::sync::Arc;
+
+use task::Processor;
+use task::processor::Failure;
+use topology::Limits;
+use topology::description::ModuleDescription;
+use wasmtime::Store;
+
+use crate::bindings::ProcessorPre;
+use crate::description;
+use crate::engine::EPOCH_MS;
+use crate::error::Error;
+use crate::failure;
+use crate::host::{DeclaredStore, Host};
+use crate::instance::{Instance, InstanceOptions, TaskName};
+use crate::log::Log;
+
+/// Beside the fuel for the bytes of an answer: its lists and strings of no length cost some as well.
+const RESULT_SLACK_BYTES: u64 = 64 << 10;
+
+/// Resources of the component model that an instance may hold; the contract has none yet.
+const HANDLES_MAX: usize = 1_000;
+
+/// One component. Cloning shares it.
+#[derive(Clone)]
+pub struct Module {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) pre: ProcessorPre<Host>,
+    pub(crate) description: ModuleDescription,
+    pub(crate) stores: Arc<[DeclaredStore]>,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("name", &self.name()).field("digest", &self.digest()).finish()
+    }
+}
+
+impl Module {
+    /// Asks the module who it is, in an instance that is thrown away and whose imports trap.
+    pub(crate) fn describe(digest: String, pre: ProcessorPre<Host>) -> Result<Self, Error> {
+        let log = Log::new(format!("sha256:{digest}"), TaskName::default(), 0);
+        let mut store = new_store(&pre, Host::new(Arc::new([]), Limits::default(), log));
+        let described = pre
+            .instantiate(&mut store)
+            .and_then(|guest| guest.wasmill_streams_module().call_describe(&mut store))
+            .map_err(|error| match failure::of_call(&error, store.data_mut()) {
+                Failure::Trap { cause, backtrace } if !backtrace.is_empty() => {
+                    Error::Describe(format!("{cause}\nbacktrace:\n{backtrace}"))
+                }
+                failure => Error::Describe(failure.to_string()),
+            })?;
+        let description = description::convert(described, &digest).map_err(Error::Describe)?;
+        let stores = description.stores.iter().map(|store| DeclaredStore {
+            name: store.name.clone(),
+            timestamped: store.kind == "timestamped",
+            read_only: store.options.iter().any(|o| o.name == "shared" && o.value.trim() == "true"),
+        });
+        let stores = stores.collect();
+        Ok(Self { inner: Arc::new(Inner { pre, description, stores }) })
+    }
+
+    /// Hex sha-256 of the component's bytes.
+    pub fn digest(&self) -> &str {
+        &self.inner.description.digest
+    }
+
+    /// `name@version`.
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.inner.description.name, self.inner.description.version)
+    }
+
+    /// What the module says about itself. Name and version are usable; the words in it are checked by `pipeline`.
+    pub fn description(&self) -> &ModuleDescription {
+        &self.inner.description
+    }
+
+    /// The code of one step in one task. It is instantiated by the first [`Processor::open`], and again by the
+    /// `open` after a [`Processor::renew`].
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when a setting does not fit the module's parameters.
+    pub fn instance(&self, options: InstanceOptions) -> Result<Box<dyn Processor>, Error> {
+        Ok(Box::new(Instance::new(self.clone(), options)?))
+    }
+}
+
+/// A wasmtime store with all limits set, its clock running.
+pub(crate) fn new_store(pre: &ProcessorPre<Host>, host: Host) -> Store<Host> {
+    let limits = host.limits;
+    let mut store = Store::new(pre.engine(), host);
+    store.limiter(|host| host);
+    let fuel = limits.result_bytes.saturating_add(RESULT_SLACK_BYTES);
+    store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    store.set_max_component_handles(HANDLES_MAX);
+    store.epoch_deadline_trap();
+    start_call(&mut store);
+    store
+}
+
+/// The time of the next call (or of an instantiation) counts from here.
+pub(crate) fn start_call(store: &mut Store<Host>) {
+    // One more, since the running tick is partly over.
+    let ticks = store.data().limits.call_ms.div_ceil(EPOCH_MS).saturating_add(1);
+    store.set_epoch_deadline(ticks);
+}

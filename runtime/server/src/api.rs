@@ -1,0 +1,275 @@
+//! What goes over REST: the bodies of requests and answers, shared by the node and the command line.
+//!
+//! Everything the command line does is one of these. Field names are kebab-case as in the files; unknown fields of
+//! requests are refused.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// Every refusal, with an HTTP status that says whose fault it is (4xx the caller's, 5xx ours).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Problem {
+    /// A word that scripts may branch on: `not-found`, `invalid-pipeline`, `conflict`, `unavailable`, ….
+    pub code: String,
+    /// What failed, where, and what to do; may have several lines.
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Module {
+    pub name: String,
+    pub version: String,
+    /// Hex sha-256 of the component.
+    pub digest: String,
+    pub bytes: u64,
+    /// Milliseconds since 1970 UTC.
+    pub added_at: i64,
+    /// Its own description: ports, stores, parameters, capabilities.
+    #[schema(value_type = Object)]
+    pub description: serde_json::Value,
+    /// False when the same bytes were registered before.
+    #[serde(default)]
+    pub new: bool,
+}
+
+/// A pipeline file as it is applied or planned.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The text of the file.
+    pub file: String,
+    /// How diagnostics call it.
+    #[serde(default)]
+    pub file_name: String,
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    /// Modules that the file names by path: path as it stands there → digest of the registered module.
+    #[serde(default)]
+    pub paths: BTreeMap<String, String>,
+}
+
+/// What an `apply` would do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Plan {
+    pub pipeline: String,
+    /// One line each, in the order in which they would be done; empty: nothing to do.
+    pub changes: Vec<PlannedChange>,
+    /// Why it cannot be done; then nothing of it is done.
+    pub refused: Vec<String>,
+    /// The topology as text.
+    pub drawing: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PlannedChange {
+    /// `create-topic`, `create-pipeline`, `change-step`, `swap-module`, `start`, ….
+    pub action: String,
+    pub what: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pipeline {
+    pub name: String,
+    /// `running`, `paused`, `failed`, `starting`.
+    pub state: String,
+    pub guarantee: String,
+    pub epoch: u64,
+    pub incarnation: String,
+    /// Milliseconds since 1970 UTC.
+    pub applied_at: i64,
+    /// Module steps: step → `name@version`.
+    pub modules: BTreeMap<String, String>,
+    pub stores: Vec<Store>,
+    pub tasks: Vec<Task>,
+    /// Records not yet processed, all sources together; `None`: not known yet.
+    pub lag: Option<i64>,
+    /// Since the node started.
+    pub counters: BTreeMap<String, u64>,
+    /// Why it does not run as it should.
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Store {
+    pub name: String,
+    pub kind: String,
+    pub key: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Task {
+    /// `SUBTOPOLOGY_PARTITION`.
+    pub task: String,
+    pub thread: String,
+    /// `restoring`, `running`, `waiting`, `stopped`, ….
+    pub state: String,
+    pub lag: Option<i64>,
+    /// While restoring.
+    pub restored: Option<Restored>,
+    /// Why it waits or is stopped: step, module, record, cause, back-trace.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Restored {
+    /// Changelog records applied, and how many there are in all.
+    pub records: u64,
+    pub total: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    pub node: String,
+    pub cluster: String,
+    pub version: String,
+    /// `embedded` or the brokers' addresses.
+    pub log: String,
+    pub data_dir: String,
+    pub uptime_ms: u64,
+    pub pipelines: Vec<Pipeline>,
+    pub modules: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Topic {
+    pub name: String,
+    pub partitions: i32,
+    pub cleanup: String,
+    /// Per partition: the first offset and the one after the last.
+    pub offsets: Vec<(i64, i64)>,
+    pub internal: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CreateTopic {
+    pub name: String,
+    pub partitions: i32,
+    /// `delete`, `compact` or `compact,delete`.
+    #[serde(default)]
+    pub cleanup: Option<String>,
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One record on its way in or out. Keys and values are text, numbers or JSON as their formats say, `null` for none;
+/// bytes that are not text are `{"base64": "…"}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub key: serde_json::Value,
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub value: serde_json::Value,
+    /// Milliseconds since 1970 UTC; on the way in, now when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub headers: Vec<(String, Option<String>)>,
+}
+
+/// `POST /v1/topics/{topic}/records`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProduceRequest {
+    /// `string`, `i64`, `f64`, `json`, `bytes`.
+    pub key_format: String,
+    pub value_format: String,
+    pub records: Vec<Record>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Produced {
+    pub records: u64,
+}
+
+/// `GET /v1/topics/{topic}/records`: a page of committed records from given positions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ConsumeRequest {
+    /// `earliest`, `latest` or `PARTITION:OFFSET,…` (what the last page gave as `next`).
+    #[serde(default)]
+    pub from: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// How long to wait for a first record; at most 10,000.
+    #[serde(default)]
+    pub wait_ms: Option<u64>,
+    /// Formats; without them those of the pipelines that use the topic, else text.
+    #[serde(default)]
+    pub key_format: Option<String>,
+    #[serde(default)]
+    pub value_format: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Consumed {
+    pub records: Vec<Record>,
+    /// `from` of the next page.
+    pub next: String,
+    /// Whether there was nothing more when this was read.
+    pub end: bool,
+}
+
+/// `GET /v1/pipelines/{pipeline}/stores/{store}/entries`: one of `key`, `prefix`, or a range (either end open).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct QueryRequest {
+    /// In the store's key format.
+    #[serde(default)]
+    pub key: Option<String>,
+    #[serde(default)]
+    pub prefix: Option<String>,
+    #[serde(default)]
+    pub lower: Option<String>,
+    #[serde(default)]
+    pub upper: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// `next` of the last page.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct QueryAnswer {
+    pub entries: Vec<StoreEntry>,
+    /// There is more; `after` of the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct StoreEntry {
+    #[schema(value_type = Object)]
+    pub key: serde_json::Value,
+    #[schema(value_type = Object)]
+    pub value: serde_json::Value,
+    /// Event time, for timestamped stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    pub partition: i32,
+}

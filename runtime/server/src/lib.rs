@@ -1,0 +1,161 @@
+//! A node: everything behind `wasmill serve`.
+//!
+//! [`Server::start`] opens the log, the registry and the sandbox, starts the pipelines that the registry says are
+//! running, and serves REST. The command line links this crate for `serve`, `run` and `check`, and talks REST otherwise.
+//! tokio is here and nowhere below.
+
+pub mod api;
+pub mod config;
+mod node;
+pub mod refusal;
+mod registry;
+mod rest;
+mod text;
+
+pub use config::Config;
+pub use node::probe as probe_brokers;
+pub use refusal::{Fault, Refusal};
+
+use node::Node;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use topology::Topology;
+
+/// How long requests that run may take to end at a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A running node with its REST interface.
+pub struct Server {
+    node: Arc<Node>,
+    runtime: Runtime,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    watcher: std::thread::JoinHandle<()>,
+}
+
+impl Server {
+    /// # Errors
+    /// A data directory, broker or address that cannot be used, with what to do.
+    pub fn start(config: Config) -> Result<Self, Refusal> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(2)
+            .build()
+            .map_err(|e| Refusal::ours(format!("failed to start the runtime: {e}")))?;
+        let listen = config.listen;
+        // Bound first: a second node on the same address must not touch anything.
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(listen)).map_err(|e| {
+            let hint = "hint: is another node running? choose another address with --listen";
+            Refusal::invalid("listen", format!("failed to listen on {listen}: {e}\n{hint}"))
+        })?;
+        let address = listener.local_addr().unwrap_or(listen);
+        let node = Node::start(config)?;
+        let (stop, stopped) = watch::channel(false);
+        let router = rest::router(node.clone());
+        runtime.spawn(async move {
+            let mut stopped = stopped;
+            let shutdown = async move {
+                // An error means that the server is gone, which ends this too.
+                drop(stopped.wait_for(|stop| *stop).await);
+            };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown).await {
+                tracing::error!(%error, "REST ended");
+            }
+        });
+        let watched = node.clone();
+        let watcher = std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || watched.watch())
+            .map_err(|e| Refusal::ours(format!("failed to start a thread: {e}")))?;
+        Ok(Self { node, runtime, address, stop, watcher })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until SIGINT or SIGTERM, then stops clean.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub fn wait(self) -> std::io::Result<()> {
+        self.wait_or(Duration::from_secs(3600), || None::<()>).map(|_| ())
+    }
+
+    /// As [`Server::wait`], but also ends when `check`, asked every `every`, gives something.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub fn wait_or<T>(self, every: Duration, mut check: impl FnMut() -> Option<T>) -> std::io::Result<Option<T>> {
+        let mut signals = {
+            let _in_runtime = self.runtime.enter();
+            use tokio::signal::unix::{SignalKind, signal};
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        let found = loop {
+            let signalled = self.runtime.block_on(async {
+                tokio::select! {
+                    _ = signals.0.recv() => true,
+                    _ = signals.1.recv() => true,
+                    () = tokio::time::sleep(every) => false,
+                }
+            });
+            if signalled {
+                break None;
+            }
+            if let Some(found) = check() {
+                break Some(found);
+            }
+        };
+        self.stop();
+        Ok(found)
+    }
+
+    /// Commits, closes and ends. Pipelines go on where they stopped at the next start.
+    pub fn stop(self) {
+        tracing::info!("stopping");
+        self.stop.send_replace(true);
+        self.node.stop();
+        self.watcher.thread().unpark();
+        if self.watcher.join().is_err() {
+            tracing::error!("the watcher panicked");
+        }
+        self.runtime.shutdown_timeout(DRAIN);
+    }
+}
+
+/// Checks a pipeline file without a node. `modules`: path as it stands in the file → file.
+///
+/// # Errors
+/// Every problem of the file with its place, or a module that cannot be used.
+pub fn check(request: &api::ApplyRequest, modules: &BTreeMap<String, PathBuf>) -> Result<Topology, Refusal> {
+    let describe = |module: &pipeline::ModuleRef| match module {
+        pipeline::ModuleRef::File(path) => {
+            let file = modules.get(path).map_or_else(|| Path::new(path), PathBuf::as_path);
+            let bytes = std::fs::read(file)
+                .map_err(|e| undescribed(format!("`{}`: {e}", file.display()), "`wasmill build` makes it"))?;
+            node::described(&bytes).map_err(|refusal| undescribed(refusal.message, "see `wasmill build --help`"))
+        }
+        pipeline::ModuleRef::Registered { .. } => {
+            Err(undescribed("only a node knows it".to_owned(), "`wasmill plan` asks the node"))
+        }
+    };
+    node::parsed(request, &describe)
+}
+
+fn undescribed(message: String, hint: &str) -> pipeline::Undescribed {
+    pipeline::Undescribed { message, hint: Some(hint.to_owned()), known: Vec::new() }
+}
+
+/// The pipeline file that `run` uses for a bare module.
+///
+/// # Errors
+/// A module that cannot be used.
+pub fn file_for_module(bytes: &[u8], module: &Path) -> Result<String, Refusal> {
+    Ok(node::file_for(&node::described(bytes)?, module))
+}

@@ -1,0 +1,150 @@
+//! Makes tasks for stream threads: processors from modules, stores from directories.
+
+use super::Node;
+use crate::registry::PipelineEntry;
+use rocks::{Database, Directory, Memory};
+use sandbox::{InstanceOptions, Module, TaskName};
+use state::Backend;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use task::{Task, TaskId};
+use topology::{ModuleStep, NodeId, NodeKind, SubTopology, Topology};
+use worker::control::Run;
+use worker::stamp::Stamp;
+use worker::{MakeError, TaskFactory};
+
+/// The open directories of one pipeline on this node, shared by its threads: a task that moves between them finds its
+/// stores open.
+pub(crate) struct Directories {
+    root: PathBuf,
+    memory: Memory,
+    open: Mutex<HashMap<TaskId, Directory>>,
+}
+
+impl Directories {
+    pub(crate) fn new(root: PathBuf, memory: Memory) -> Self {
+        Self { root, memory, open: Mutex::default() }
+    }
+
+    fn get(&self, id: TaskId, stores: &[String]) -> Result<Directory, MakeError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = open.get(&id) {
+            return Ok(directory.clone());
+        }
+        let directory = Directory::open(&self.root.join(id.to_string()), stores, &self.memory).map_err(failed)?;
+        open.insert(id, directory.clone());
+        Ok(directory)
+    }
+
+    /// So that the next [`Directories::get`] opens it anew, after a failure of its backend.
+    fn forget(&self, id: TaskId) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
+
+fn failed(error: state::Error) -> MakeError {
+    let again = matches!(error, state::Error::Storage { .. });
+    MakeError { again, cause: format!("failed to {error}") }
+}
+
+/// One thread's factory.
+pub(crate) struct Factory {
+    topology: Arc<Topology>,
+    modules: BTreeMap<NodeId, Module>,
+    /// Partitions of every topic that is written by key.
+    partitions: HashMap<String, i32>,
+    directories: Arc<Directories>,
+    /// Tasks that this thread made since their directory was opened: making one again means that it failed.
+    made: std::collections::HashSet<TaskId>,
+}
+
+impl Factory {
+    pub(crate) fn new(
+        node: &Node,
+        entry: &PipelineEntry,
+        directories: Arc<Directories>,
+    ) -> Result<Self, crate::refusal::Refusal> {
+        let topology = Arc::new(entry.details.topology.clone());
+        let mut modules = BTreeMap::new();
+        for (id, found) in topology.nodes.iter().enumerate() {
+            if let NodeKind::Module(step) = &found.kind {
+                modules.insert(id, node.load(&step.digest)?);
+            }
+        }
+        let partitions = entry.details.partitions.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
+        Ok(Self { topology, modules, partitions, directories, made: std::collections::HashSet::new() })
+    }
+
+    fn sub(&self, id: TaskId) -> Option<&SubTopology> {
+        self.topology.sub_topologies.get(id.sub_topology as usize)
+    }
+
+    fn store_names(&self, id: TaskId) -> Vec<String> {
+        let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
+        stores.iter().filter_map(|store| Some(self.topology.stores.get(*store)?.name.clone())).collect()
+    }
+
+    fn processor(&self, id: TaskId, node: NodeId, step: &ModuleStep) -> Result<Box<dyn task::Processor>, MakeError> {
+        let stop = |cause: String| MakeError { again: false, cause };
+        let name = self.topology.nodes.get(node).map(|n| n.name.clone()).unwrap_or_default();
+        let module = self.modules.get(&node).ok_or_else(|| stop(format!("no module for step `{name}`")))?;
+        let options = InstanceOptions {
+            limits: step.limits,
+            settings: step.params.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            task: TaskName {
+                pipeline: self.topology.name.clone(),
+                step: name,
+                sub_topology: id.sub_topology,
+                partition: id.partition.max(0) as u32,
+            },
+            needs_headers: step.needs_headers,
+            needs_origin: step.needs_origin,
+            needs_stream_times: step.needs_stream_times,
+        };
+        module.instance(options).map_err(|e| stop(e.to_string()))
+    }
+}
+
+impl TaskFactory for Factory {
+    fn make(&mut self, id: TaskId, _: Run) -> Result<Task, MakeError> {
+        let sub = self.sub(id).ok_or_else(|| MakeError {
+            again: false,
+            cause: format!("there is no sub-topology {}", id.sub_topology),
+        })?;
+        let mut processors = HashMap::new();
+        for node in &sub.nodes {
+            if let Some(NodeKind::Module(step)) = self.topology.nodes.get(*node).map(|n| &n.kind) {
+                processors.insert(*node, self.processor(id, *node, step)?);
+            }
+        }
+        if !self.made.insert(id) {
+            self.directories.forget(id);
+        }
+        let backend: Box<dyn Backend> = Box::new(Database::new(self.directories.get(id, &self.store_names(id))?));
+        let options =
+            task::Options { partition_count_of: self.partitions.clone(), ..task::Options::default() };
+        Task::new(self.topology.clone(), id, processors, backend, options)
+            .map_err(|e| MakeError { again: false, cause: e.to_string() })
+    }
+
+    fn schemas(&self, id: TaskId) -> Vec<u32> {
+        let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
+        stores.iter().filter_map(|store| Some(self.topology.stores.get(*store)?.schema)).collect()
+    }
+
+    fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
+        let bytes = self.directories.get(id, &self.store_names(id))?.stamp().map_err(failed)?;
+        // A stamp of another version says nothing, like none.
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    fn set_stamp(&mut self, id: TaskId, stamp: Option<&Stamp>) -> Result<(), MakeError> {
+        let directory = self.directories.get(id, &self.store_names(id))?;
+        let bytes = stamp.map(serde_json::to_vec).transpose().map_err(|e| MakeError {
+            again: false,
+            cause: format!("failed to write the stamp of task {id}: {e}"),
+        })?;
+        directory.set_stamp(bytes.as_deref()).map_err(failed)
+    }
+}

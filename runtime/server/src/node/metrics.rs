@@ -1,0 +1,74 @@
+//! `/metrics`: what `status` shows, for Prometheus.
+
+use super::Node;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabel {
+    pipeline: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabel {
+    pipeline: String,
+    task: String,
+    thread: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    pipeline: String,
+    state: String,
+}
+
+impl Node {
+    /// OpenMetrics text, made anew from the status at every call.
+    pub fn metrics_text(&self) -> String {
+        let status = self.status();
+        let mut registry = Registry::with_prefix("wasmill");
+        let lag = Family::<TaskLabel, Gauge>::default();
+        registry.register("task_lag_records", "Records on the broker that the task has not processed", lag.clone());
+        let restoring = Family::<TaskLabel, Gauge>::default();
+        registry.register("task_restore_remaining_records", "Changelog records still to restore", restoring.clone());
+        let states = Family::<StateLabel, Gauge>::default();
+        registry.register("tasks", "Tasks by state", states.clone());
+        let uptime = Gauge::<i64>::default();
+        registry.register("uptime_milliseconds", "Since the node started", uptime.clone());
+        uptime.set(status.uptime_ms as i64);
+        let mut counters: BTreeMap<String, Family<PipelineLabel, Counter>> = BTreeMap::new();
+        for pipeline in &status.pipelines {
+            let name = &pipeline.name;
+            for (counter, value) in &pipeline.counters {
+                let family = counters.entry(counter.replace('-', "_")).or_default();
+                family.get_or_create(&PipelineLabel { pipeline: name.clone() }).inc_by(*value);
+            }
+            for task in &pipeline.tasks {
+                let state = StateLabel { pipeline: name.clone(), state: task.state.clone() };
+                states.get_or_create(&state).inc();
+                let label =
+                    TaskLabel { pipeline: name.clone(), task: task.task.clone(), thread: task.thread.clone() };
+                if let Some(records) = task.lag {
+                    lag.get_or_create(&label).set(records);
+                }
+                if let Some(restored) = task.restored {
+                    restoring.get_or_create(&label).set(restored.total.saturating_sub(restored.records) as i64);
+                }
+            }
+        }
+        for (name, family) in counters {
+            let help = format!("{} since the node started", name.replace('_', " "));
+            registry.register(name, help, family);
+        }
+        let mut text = String::new();
+        match encode(&mut text, &registry) {
+            Ok(()) => text,
+            Err(error) => format!("# failed to write the metrics: {error}\n"),
+        }
+    }
+}

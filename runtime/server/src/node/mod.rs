@@ -1,0 +1,215 @@
+//! A node: a broker, a sandbox, the registry, and the pipelines that run here.
+//!
+//! Methods here are what REST and the command line ask for; they may wait and are called from blocking threads. What
+//! runs by itself (stream threads, coordinators, the watcher of the control topic) is in `runner`.
+
+mod apply;
+mod factory;
+mod metrics;
+mod modules;
+mod parse;
+mod placed;
+mod query;
+mod runner;
+mod status;
+mod steps;
+mod topics;
+
+pub(crate) use modules::described;
+pub(crate) use parse::{file_for, parsed};
+
+use crate::Config;
+use crate::refusal::{Fault, Refusal};
+use crate::registry::Registry;
+use broker::Broker;
+use runner::RunningPipeline;
+use sandbox::{Sandbox, SandboxOptions};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use worker::control::State;
+
+/// How often a broker that does not answer is tried again at start.
+const BROKER_RETRY: Duration = Duration::from_secs(1);
+/// How often the control topic is looked at for what other nodes wrote.
+const WATCH: Duration = Duration::from_millis(500);
+/// How often retention and compaction of the embedded log get a turn.
+const MAINTAIN: Duration = Duration::from_secs(10);
+
+pub struct Node {
+    pub(crate) config: Config,
+    broker: Arc<dyn Broker>,
+    /// The embedded log, when that is the broker.
+    log: Option<local::Log>,
+    sandbox: Sandbox,
+    memory: rocks::Memory,
+    registry: Mutex<Registry>,
+    /// Modules in use or asked for, by digest.
+    loaded: Mutex<BTreeMap<String, sandbox::Module>>,
+    running: Mutex<BTreeMap<String, RunningPipeline>>,
+    started: Instant,
+    stopping: AtomicBool,
+}
+
+/// A lock whose holder panicked still guards usable data here: every change is a single assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// Opens everything, then starts the pipelines that the control topic says are running.
+    pub fn start(config: Config) -> Result<Arc<Self>, Refusal> {
+        let create = |path: &Path| {
+            std::fs::create_dir_all(path).map_err(|e| {
+                Refusal::invalid("data-dir", format!("failed to create the data directory `{}`: {e}", path.display()))
+            })
+        };
+        create(&config.data_dir)?;
+        let (broker, log) = open_broker(&config)?;
+        let sandbox = Sandbox::new(SandboxOptions { cache_dir: Some(config.data_dir.join("compiled")) })
+            .map_err(|e| Refusal::ours(format!("failed to start the sandbox: {e}")))?;
+        let registry = Registry::open(broker.clone(), &config.cluster, &config.node)?;
+        let node = Arc::new(Self {
+            memory: rocks::Memory::new(config.state_memory),
+            config,
+            broker,
+            log,
+            sandbox,
+            registry: Mutex::new(registry),
+            loaded: Mutex::default(),
+            running: Mutex::default(),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+        });
+        node.reconcile();
+        Ok(node)
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        lock(&self.registry)
+    }
+
+    /// Runs until [`Node::stop`]: follows the control topic, maintains the embedded log.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        let mut maintained = Instant::now();
+        while !self.stopping.load(Ordering::Relaxed) {
+            std::thread::park_timeout(WATCH);
+            let changed = self.registry().refresh();
+            match changed {
+                Ok(_) => self.reconcile(),
+                Err(error) => tracing::warn!(%error, "the control topic cannot be read; trying again"),
+            }
+            if let Some(log) = &self.log
+                && maintained.elapsed() >= MAINTAIN
+            {
+                maintained = Instant::now();
+                if let Err(error) = log.maintain(crate::registry::now_ms()) {
+                    tracing::warn!(%error, "failed to clean the embedded log");
+                }
+            }
+        }
+    }
+
+    /// Brings what runs here to what the control topic says.
+    fn reconcile(self: &Arc<Self>) {
+        if self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut wanted = self.registry().view().pipelines.clone();
+        wanted.retain(|_, entry| matches!(entry.record.state, State::Running | State::Paused));
+        let mut running = lock(&self.running);
+        // Another run, or the same with other settings or module versions: the threads bounce, state and tasks stay.
+        let gone: Vec<String> = running
+            .iter()
+            .filter(|(name, run)| wanted.get(*name).is_none_or(|entry| !run.is_of(entry)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some(mut pipeline) = running.remove(&name) {
+                pipeline.stop();
+            }
+        }
+        for (name, entry) in &wanted {
+            match running.get_mut(name) {
+                Some(pipeline) => pipeline.update(self, entry),
+                None => match RunningPipeline::start(self, entry) {
+                    Ok(pipeline) => {
+                        running.insert(name.clone(), pipeline);
+                    }
+                    Err(refusal) => {
+                        tracing::error!(pipeline = %name, "failed to start: {refusal}");
+                        running.insert(name.clone(), RunningPipeline::failed(entry, refusal.message));
+                    }
+                },
+            }
+        }
+    }
+
+    /// A bounce: threads commit, close and stay members; a restart within the session moves nothing.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let mut running = std::mem::take(&mut *lock(&self.running));
+        for pipeline in running.values_mut() {
+            pipeline.ask_to_stop();
+        }
+        for pipeline in running.values_mut() {
+            pipeline.stop();
+        }
+        if let Some(log) = &self.log {
+            if let Err(error) = log.clone().close() {
+                tracing::error!("failed to {error}");
+            }
+        }
+    }
+
+    /// `Err` says why the node does not serve.
+    pub fn health(&self) -> Result<(), String> {
+        match self.stopping.load(Ordering::Relaxed) {
+            true => Err("stopping".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+type Opened = (Arc<dyn Broker>, Option<local::Log>);
+
+fn open_broker(config: &Config) -> Result<Opened, Refusal> {
+    if config.brokers.is_empty() {
+        let options = local::Options { sync: config.sync, ..local::Options::default() };
+        let log = local::Log::open(&config.data_dir.join("log"), options)?;
+        return Ok((Arc::new(log.clone()), Some(log)));
+    }
+    let kafka = kafka::Kafka::new(&config.brokers, config.kafka_settings())?;
+    let deadline = Instant::now() + config.broker_timeout;
+    loop {
+        match kafka.admin().and_then(|mut admin| admin.cluster_id()) {
+            Ok(cluster) => {
+                tracing::info!(brokers = %config.brokers, %cluster, "connected to Kafka");
+                return Ok((Arc::new(kafka), None));
+            }
+            Err(error) if Instant::now() < deadline && error.disposition() == broker::Disposition::Retry => {
+                tracing::warn!(%error, "the broker does not answer; trying again");
+                std::thread::sleep(BROKER_RETRY);
+            }
+            Err(error) => {
+                let message = format!(
+                    "failed to reach Kafka at {} within {:?}: {error}\n\
+                     hint: is the broker there? `wasmill doctor --brokers {}` looks",
+                    config.brokers, config.broker_timeout, config.brokers
+                );
+                return Err(Refusal::new(Fault::Unavailable, "unavailable", message));
+            }
+        }
+    }
+}
+
+/// For `doctor`: what answers at these addresses.
+pub fn probe(brokers: &str) -> Result<String, Refusal> {
+    let kafka = kafka::Kafka::new(brokers, BTreeMap::new())?;
+    let mut admin = kafka.admin()?;
+    let cluster = admin.cluster_id()?;
+    let topics = admin.topics()?.len();
+    Ok(format!("cluster {cluster}, {topics} topics"))
+}

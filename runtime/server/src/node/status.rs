@@ -1,0 +1,154 @@
+//! What the node says of itself and its pipelines.
+
+use super::{Node, lock};
+use crate::api::{Pipeline, Restored, Status, Store, Task};
+use crate::refusal::Refusal;
+use crate::registry::PipelineEntry;
+use crate::text;
+use std::collections::BTreeMap;
+use topology::{Guarantee, NodeKind, StoreKind};
+use worker::control::State;
+use worker::{TaskState, TaskStatus};
+
+impl Node {
+    pub fn status(&self) -> Status {
+        Status {
+            node: self.config.node.clone(),
+            cluster: self.config.cluster.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log: if self.log.is_some() { "embedded".to_owned() } else { self.config.brokers.clone() },
+            data_dir: self.config.data_dir.display().to_string(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            pipelines: self.pipelines(),
+            modules: self.registry().view().modules.len(),
+        }
+    }
+
+    pub fn pipelines(&self) -> Vec<Pipeline> {
+        let entries: Vec<PipelineEntry> = self.registry().view().pipelines.values().cloned().collect();
+        entries.iter().map(|entry| self.shown(entry)).collect()
+    }
+
+    pub fn pipeline(&self, name: &str) -> Result<Pipeline, Refusal> {
+        Ok(self.shown(&self.entry(name)?))
+    }
+
+    pub fn describe(&self, name: &str) -> Result<String, Refusal> {
+        Ok(self.entry(name)?.details.topology.describe())
+    }
+
+    fn shown(&self, entry: &PipelineEntry) -> Pipeline {
+        let details = &entry.details;
+        let mut shown = Pipeline {
+            name: details.topology.name.clone(),
+            state: String::new(),
+            guarantee: match details.topology.guarantee {
+                Guarantee::ExactlyOnce => "exactly-once".to_owned(),
+                Guarantee::AtLeastOnce => "at-least-once".to_owned(),
+            },
+            epoch: entry.record.epoch,
+            incarnation: entry.record.incarnation.to_string(),
+            applied_at: details.applied_at,
+            modules: modules(entry),
+            stores: stores(entry),
+            tasks: Vec::new(),
+            lag: None,
+            counters: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        self.add_running(&mut shown);
+        let tasks = details.tasks.iter().sum::<i32>() as usize;
+        shown.state = state(entry, &shown, tasks).to_owned();
+        let all_known = shown.tasks.len() == tasks && shown.tasks.iter().all(|task| task.lag.is_some());
+        shown.lag = all_known.then(|| shown.tasks.iter().filter_map(|task| task.lag).sum());
+        shown
+    }
+
+    fn add_running(&self, shown: &mut Pipeline) {
+        let running = lock(&self.running);
+        let Some(running) = running.get(&shown.name) else { return };
+        shown.problems.extend(running.failure.clone());
+        shown.problems.extend(lock(&running.shared.trouble).clone().map(|t| format!("membership: {t}")));
+        for thread in &running.shared.threads {
+            let Some(status) = lock(&thread.status).clone() else { continue };
+            shown.problems.extend(status.trouble.map(|trouble| format!("thread {}: {trouble}", thread.id)));
+            for (name, count) in counters(&status.counters) {
+                *shown.counters.entry(name.to_owned()).or_default() += count;
+            }
+            shown.tasks.extend(status.tasks.iter().map(|task| shown_task(&thread.id, task)));
+        }
+        shown.tasks.sort_by(|a, b| a.task.cmp(&b.task));
+    }
+}
+
+fn state(entry: &PipelineEntry, shown: &Pipeline, tasks: usize) -> &'static str {
+    let stopped = shown.tasks.iter().any(|task| task.state == "stopped");
+    match entry.record.state {
+        State::Paused => "paused",
+        State::Draining => "draining",
+        State::Deleted => "deleting",
+        State::Running if stopped || (!shown.problems.is_empty() && shown.tasks.is_empty()) => "failed",
+        State::Running if shown.tasks.len() < tasks || shown.tasks.iter().any(|t| t.state != "running") => "starting",
+        State::Running => "running",
+    }
+}
+
+pub(super) fn modules(entry: &PipelineEntry) -> BTreeMap<String, String> {
+    let nodes = entry.details.topology.nodes.iter();
+    nodes
+        .filter_map(|node| match &node.kind {
+            NodeKind::Module(step) => Some((node.name.clone(), format!("{}@{}", step.module, step.version))),
+            _ => None,
+        })
+        .collect()
+}
+
+fn stores(entry: &PipelineEntry) -> Vec<Store> {
+    let shown = |store: &topology::Store| Store {
+        name: store.name.clone(),
+        kind: match store.kind {
+            StoreKind::KeyValue => "key-value".to_owned(),
+            StoreKind::Timestamped => "timestamped".to_owned(),
+        },
+        key: text::name_of(store.key).to_owned(),
+        value: text::name_of(store.value).to_owned(),
+    };
+    entry.details.topology.stores.iter().map(shown).collect()
+}
+
+fn shown_task(thread: &str, task: &TaskStatus) -> Task {
+    let (state, restored, reason) = match &task.state {
+        TaskState::Waiting => ("waiting", None, None),
+        TaskState::Starting => ("starting", None, None),
+        TaskState::Restoring { done, total } => {
+            let restored = Restored { records: (*done).max(0) as u64, total: (*total).max(0) as u64 };
+            ("restoring", Some(restored), None)
+        }
+        TaskState::Running => ("running", None, None),
+        TaskState::Retrying { reason } => ("retrying", None, Some(reason.clone())),
+        TaskState::Stopped { reason } => ("stopped", None, Some(reason.clone())),
+    };
+    Task {
+        task: task.task.to_string(),
+        thread: thread.to_owned(),
+        state: state.to_owned(),
+        lag: task.lag,
+        restored,
+        reason,
+    }
+}
+
+/// Names as they stand in `status` and, with a prefix, in the metrics.
+pub(super) fn counters(counters: &worker::Counters) -> [(&'static str, u64); 9] {
+    [
+        ("records-processed", counters.records_processed),
+        ("records-restored", counters.records_restored),
+        ("commits", counters.commits),
+        ("aborts", counters.aborts),
+        ("unknown-outcomes", counters.unknown_outcomes),
+        ("producers-lost", counters.producers_lost),
+        ("records-rejected", counters.records_rejected),
+        ("fencings", counters.fencings),
+        ("stores-wiped", counters.stores_wiped),
+    ]
+}

@@ -1,0 +1,80 @@
+//! `/openapi.json`: the routes and the bodies that go over them.
+
+use crate::api;
+use axum::Json;
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Wasmill node", description = "Everything that the command line does."),
+    components(schemas(
+        api::Problem,
+        api::Module,
+        api::ApplyRequest,
+        api::Plan,
+        api::Pipeline,
+        api::Status,
+        api::Topic,
+        api::CreateTopic,
+        api::Record,
+        api::ProduceRequest,
+        api::Produced,
+        api::ConsumeRequest,
+        api::Consumed,
+        api::QueryRequest,
+        api::QueryAnswer,
+    ))
+)]
+struct Schemas;
+
+/// Method, path, summary, schema of the request, schema of the answer.
+const ROUTES: [(&str, &str, &str, Option<&str>, Option<&str>); 18] = [
+    ("get", "/v1/status", "The node, its pipelines and their tasks", None, Some("Status")),
+    ("get", "/v1/modules", "Registered modules", None, None),
+    ("post", "/v1/modules", "Registers a component; the body is its bytes", None, Some("Module")),
+    ("get", "/v1/modules/{id}", "One module, by name@version", None, Some("Module")),
+    ("delete", "/v1/modules/{id}", "Removes a module that no pipeline uses", None, None),
+    ("post", "/v1/plan", "What an apply would do", Some("ApplyRequest"), Some("Plan")),
+    ("get", "/v1/pipelines", "Pipelines with their tasks", None, None),
+    ("post", "/v1/pipelines", "Applies a pipeline file", Some("ApplyRequest"), Some("Plan")),
+    ("get", "/v1/pipelines/{name}", "One pipeline", None, Some("Pipeline")),
+    ("delete", "/v1/pipelines/{name}", "Stops a pipeline and deletes its state and internal topics", None, None),
+    ("get", "/v1/pipelines/{name}/description", "The topology as text", None, None),
+    ("post", "/v1/pipelines/{name}/pause", "Stops processing, keeps tasks and state", None, None),
+    ("post", "/v1/pipelines/{name}/resume", "Goes on after a pause", None, None),
+    ("get", "/v1/pipelines/{name}/stores/{store}/entries", "Reads a store", None, Some("QueryAnswer")),
+    ("get", "/v1/topics", "Topics of the log", None, None),
+    ("post", "/v1/topics", "Creates a topic", Some("CreateTopic"), None),
+    ("get", "/v1/topics/{topic}/records", "A page of committed records", None, Some("Consumed")),
+    ("post", "/v1/topics/{topic}/records", "Writes records", Some("ProduceRequest"), Some("Produced")),
+];
+
+pub async fn document() -> Json<Value> {
+    let mut document = serde_json::to_value(Schemas::openapi()).unwrap_or_default();
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let body = |name: &str| json!({ "application/json": { "schema": reference(name) } });
+    let mut paths = serde_json::Map::new();
+    for (method, path, summary, request, answer) in ROUTES {
+        let mut operation = json!({
+            "summary": summary,
+            "responses": { "default": { "description": "A refusal", "content": body("Problem") } },
+        });
+        operation["responses"]["200"] = match answer {
+            Some(name) => json!({ "description": "Done", "content": body(name) }),
+            None => json!({ "description": "Done" }),
+        };
+        if let Some(name) = request {
+            operation["requestBody"] = json!({ "required": true, "content": body(name) });
+        }
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        operation["parameters"] = parameters.into();
+        paths.entry(path).or_insert_with(|| json!({}))[method] = operation;
+    }
+    document["paths"] = paths.into();
+    Json(document)
+}

@@ -1,0 +1,117 @@
+//! One handler a route, in the order of the router.
+
+use super::call;
+use crate::api;
+use crate::node::Node;
+use crate::refusal::Refusal;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use std::sync::Arc;
+
+type App = State<Arc<Node>>;
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// 200 when the node serves; the text names what is wrong otherwise.
+pub async fn health(State(node): App) -> impl IntoResponse {
+    match node.health() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+/// Prometheus' text format.
+pub async fn metrics(State(node): App) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], node.metrics_text())
+}
+
+pub async fn status(State(node): App) -> Answer<api::Status> {
+    call(node, |node| Ok(node.status())).await
+}
+
+pub async fn modules(State(node): App) -> Answer<Vec<api::Module>> {
+    call(node, |node| node.modules()).await
+}
+
+/// The body is the component.
+pub async fn add_module(State(node): App, body: Bytes) -> Answer<api::Module> {
+    call(node, move |node| node.add_module(&body)).await
+}
+
+pub async fn module(State(node): App, Path(id): Path<String>) -> Answer<api::Module> {
+    call(node, move |node| node.module(&id)).await
+}
+
+pub async fn remove_module(State(node): App, Path(id): Path<String>) -> Answer<()> {
+    call(node, move |node| node.remove_module(&id)).await
+}
+
+pub async fn plan(State(node): App, Json(request): Json<api::ApplyRequest>) -> Answer<api::Plan> {
+    call(node, move |node| node.plan(&request)).await
+}
+
+pub async fn apply(State(node): App, Json(request): Json<api::ApplyRequest>) -> Answer<api::Plan> {
+    call(node, move |node| Node::apply(node, &request)).await
+}
+
+pub async fn pipelines(State(node): App) -> Answer<Vec<api::Pipeline>> {
+    call(node, |node| Ok(node.pipelines())).await
+}
+
+pub async fn pipeline(State(node): App, Path(name): Path<String>) -> Answer<api::Pipeline> {
+    call(node, move |node| node.pipeline(&name)).await
+}
+
+pub async fn describe(State(node): App, Path(name): Path<String>) -> Result<String, Refusal> {
+    call(node, move |node| node.describe(&name)).await.map(|Json(text)| text)
+}
+
+pub async fn delete_pipeline(State(node): App, Path(name): Path<String>) -> Answer<()> {
+    call(node, move |node| Node::delete(node, &name)).await
+}
+
+pub async fn pause(State(node): App, Path(name): Path<String>) -> Answer<()> {
+    call(node, move |node| Node::set_paused(node, &name, true)).await
+}
+
+pub async fn resume(State(node): App, Path(name): Path<String>) -> Answer<()> {
+    call(node, move |node| Node::set_paused(node, &name, false)).await
+}
+
+pub async fn query(
+    State(node): App,
+    Path((pipeline, store)): Path<(String, String)>,
+    Query(request): Query<api::QueryRequest>,
+) -> Answer<api::QueryAnswer> {
+    call(node, move |node| node.query(&pipeline, &store, &request)).await
+}
+
+pub async fn topics(State(node): App) -> Answer<Vec<api::Topic>> {
+    call(node, |node| node.topics()).await
+}
+
+pub async fn create_topic(State(node): App, Json(request): Json<api::CreateTopic>) -> Answer<()> {
+    call(node, move |node| node.create_topic(&request)).await
+}
+
+pub async fn delete_topic(State(node): App, Path(topic): Path<String>) -> Answer<()> {
+    call(node, move |node| node.delete_topic(&topic)).await
+}
+
+pub async fn consume(
+    State(node): App,
+    Path(topic): Path<String>,
+    Query(request): Query<api::ConsumeRequest>,
+) -> Answer<api::Consumed> {
+    call(node, move |node| node.consume(&topic, &request)).await
+}
+
+pub async fn produce(
+    State(node): App,
+    Path(topic): Path<String>,
+    Json(request): Json<api::ProduceRequest>,
+) -> Answer<api::Produced> {
+    call(node, move |node| node.produce(&topic, &request)).await
+}

@@ -1,0 +1,309 @@
+//! Pipelines that contain, by name, the shapes in which batches could differ from records one by one.
+
+use std::collections::BTreeMap;
+
+use topology::{
+    Aggregate, AggregateFunction, Branch, DeadLetters, Edge, Emit, Format, Guarantee, Limits, ModuleStep, Node,
+    NodeKind, OnError, Predicate, Retries, Selector, Sink, Source, SourceKind, Start, Store, StoreKind, SubTopology,
+    Topology,
+};
+
+use super::Dice;
+use super::module::{Config, Style};
+
+pub const SHAPES: [&str; 9] = [
+    "a fork that rejoins",
+    "a store read downstream of its writer",
+    "siblings write one store",
+    "a table source beside a reader of its store",
+    "several sources",
+    "branch and merge",
+    "on-commit tables in a row",
+    "turns that cross a path",
+    "anything",
+];
+
+pub struct World {
+    pub topology: Topology,
+    pub modules: BTreeMap<usize, Config>,
+    /// No decision depends on how often a record was tried.
+    pub may_abort: bool,
+}
+
+struct Build<'a> {
+    dice: &'a mut Dice,
+    nodes: Vec<Node>,
+    stores: Vec<Store>,
+    modules: BTreeMap<usize, Config>,
+    /// Percent of rows with schedules, drops, dead letters, fails, retries, traps.
+    rates: [u64; 6],
+}
+
+type From = (usize, u32);
+
+impl Build<'_> {
+    fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
+        let edges = (0..).zip(inputs).flat_map(|(to_port, from)| {
+            from.iter().map(move |(from, from_port)| Edge { from: *from, from_port: *from_port, to_port })
+        });
+        let name = format!("n{}", self.nodes.len());
+        self.nodes.push(Node { name, kind, inputs: edges.collect() });
+        self.nodes.len() - 1
+    }
+
+    fn source(&mut self, topics: &[&str]) -> usize {
+        let topics = topics.iter().map(|t| (*t).to_owned()).collect();
+        let (key, value, start) = (Format::Bytes, Format::Bytes, Start::Earliest);
+        self.node(NodeKind::Source(Source { topics, kind: SourceKind::Stream, key, value, start, create: None }), &[])
+    }
+
+    fn sink(&mut self, topic: &str, from: &[From]) -> usize {
+        let (key, value) = (Format::Bytes, Format::Bytes);
+        self.node(NodeKind::Sink(Sink { topic: topic.to_owned(), key, value, create: None }), &[from])
+    }
+
+    fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
+        let name = format!("store-{}", self.stores.len());
+        self.stores.push(Store {
+            changelog: format!("{name}-changelog"),
+            name,
+            kind,
+            schema: 1,
+            key: Format::Bytes,
+            value: Format::Bytes,
+            emit,
+        });
+        self.stores.len() - 1
+    }
+
+    fn module(&mut self, inputs: &[&[From]], outputs: u32, stores: &[usize]) -> usize {
+        let style = match self.dice.below(5) {
+            0 if outputs == 1 => Style::Filter,
+            1 => Style::Map,
+            _ => Style::FlatMap,
+        };
+        let [schedules, drops, dead_letters, fails, retries, traps] = self.rates;
+        let config = Config {
+            seed: self.dice.next(),
+            style,
+            ports: outputs,
+            schedules,
+            drops,
+            dead_letters,
+            fails,
+            retries,
+            traps,
+            opens_schedule: schedules > 0 && self.dice.chance(40),
+        };
+        let names = |n: usize| (0..n).map(|i| format!("p{i}")).collect();
+        let step = ModuleStep {
+            module: "test".into(),
+            version: "1".into(),
+            digest: String::new(),
+            inputs: names(inputs.len()),
+            outputs: names(outputs as usize),
+            stores: stores.to_vec(),
+            params: Default::default(),
+            needs_headers: false,
+            needs_origin: self.dice.chance(50),
+            needs_stream_times: true,
+            on_error: if self.dice.chance(50) { OnError::Skip } else { OnError::DeadLetter },
+            retries: Retries { max: 3, backoff_ms_min: 1, backoff_ms_max: 5 },
+            limits: Limits::default(),
+        };
+        let node = self.node(NodeKind::Module(step), inputs);
+        self.modules.insert(node, config);
+        node
+    }
+
+    fn count(&mut self, from: &[From], emit: Emit) -> usize {
+        let store = self.store(StoreKind::Timestamped, emit);
+        let function = [AggregateFunction::Count, AggregateFunction::First, AggregateFunction::Max]
+            [self.dice.below(3) as usize];
+        let result = if function == AggregateFunction::Count { Format::I64 } else { Format::Bytes };
+        let of_format = Format::Bytes;
+        self.node(NodeKind::Aggregate(Aggregate { function, of: Selector::Value, of_format, result, store, emit }), &[from])
+    }
+
+    fn finish(mut self) -> World {
+        self.store(StoreKind::KeyValue, Emit::EveryUpdate);
+        if let Some(times) = self.stores.last_mut() {
+            times.name = "times-0".into();
+        }
+        let topics = ["in-a", "in-b"].map(str::to_owned).to_vec();
+        let sub = SubTopology {
+            id: 0,
+            nodes: (0..self.nodes.len()).collect(),
+            stores: (0..self.stores.len()).collect(),
+            topics,
+        };
+        World {
+            topology: Topology {
+                name: "world".into(),
+                guarantee: Guarantee::ExactlyOnce,
+                nodes: self.nodes,
+                stores: self.stores,
+                sub_topologies: vec![sub],
+                dead_letters: Some(DeadLetters { topic: if self.dice.chance(20) { "out" } else { "dead" }.into() }),
+            },
+            modules: self.modules,
+            may_abort: self.rates[4] == 0,
+        }
+    }
+}
+
+pub fn build(shape: &str, dice: &mut Dice) -> World {
+    let rate = |dice: &mut Dice, most: u64| if dice.chance(50) { dice.below(most + 1) } else { 0 };
+    let rates =
+        [rate(dice, 12), rate(dice, 8), rate(dice, 6), rate(dice, 4), rate(dice, 6), rate(dice, 3)];
+    let mut b = Build { dice, nodes: Vec::new(), stores: Vec::new(), modules: BTreeMap::new(), rates };
+    match shape {
+        "a fork that rejoins" => rejoin(&mut b),
+        "a store read downstream of its writer" => downstream(&mut b),
+        "siblings write one store" => siblings(&mut b),
+        "a table source beside a reader of its store" => table(&mut b),
+        "several sources" => several(&mut b),
+        "branch and merge" => branch(&mut b),
+        "on-commit tables in a row" => tables(&mut b),
+        "turns that cross a path" => crossing(&mut b),
+        _ => anything(&mut b),
+    }
+    b.finish()
+}
+
+fn rejoin(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let own = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
+    let fork = b.module(&[&[(s, 0)]], 2, &[]);
+    let left = b.module(&[&[(fork, 0)]], 1, &[own]);
+    let right = b.module(&[&[(fork, 1), (fork, 0)]], 2, &[]);
+    let own = b.store(StoreKind::Timestamped, Emit::EveryUpdate);
+    let joined = b.module(&[&[(left, 0), (s, 0)], &[(right, 0)]], 1, &[own]);
+    b.sink("out", &[(joined, 0)]);
+    b.sink("out", &[(right, 1), (left, 0)]);
+    b.sink("out-2", &[(fork, 0)]);
+}
+
+fn downstream(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let shared = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
+    let first = b.module(&[&[(s, 0)]], 1, &[shared]);
+    let between = b.module(&[&[(first, 0)]], 1, &[]);
+    let last = b.module(&[&[(between, 0)]], 1, &[shared]);
+    b.sink("out", &[(last, 0), (first, 0)]);
+}
+
+fn siblings(b: &mut Build<'_>) {
+    let s = b.source(&["in-a", "in-b"]);
+    let shared = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
+    let fork = b.module(&[&[(s, 0)]], 2, &[]);
+    let left = b.module(&[&[(fork, 0)]], 1, &[shared]);
+    let right = b.module(&[&[(fork, 1)], &[(fork, 0)]], 1, &[shared]);
+    let third = b.module(&[&[(s, 0)]], 1, &[shared]);
+    b.sink("out", &[(left, 0), (right, 0)]);
+    b.sink("out", &[(third, 0)]);
+}
+
+fn table(b: &mut Build<'_>) {
+    let t = b.source(&["in-a"]);
+    let s = b.source(&["in-b"]);
+    let emit = if b.dice.chance(50) { Emit::OnCommit } else { Emit::EveryUpdate };
+    let store = b.store(StoreKind::Timestamped, emit);
+    let table = b.node(NodeKind::ToTable { store }, &[&[(t, 0)]]);
+    let reader = b.module(&[&[(s, 0)]], 1, &[store]);
+    b.sink("out", &[(reader, 0), (table, 0)]);
+}
+
+fn several(b: &mut Build<'_>) {
+    let first = b.source(&["in-a", "in-b"]);
+    let second = b.source(&["in-b"]);
+    let third = b.source(&["in-c"]);
+    let own = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
+    let m = b.module(&[&[(first, 0)], &[(second, 0), (third, 0)]], 1, &[own]);
+    let n = b.module(&[&[(second, 0)], &[(m, 0)]], 1, &[]);
+    b.sink("out", &[(m, 0), (n, 0)]);
+    b.sink("out-2", &[(third, 0), (first, 0)]);
+}
+
+fn branch(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let begins = |of, prefix: &str| Predicate::StartsWith { of, prefix: prefix.into() };
+    let branches = vec![
+        ("one".to_owned(), begins(Selector::Key, "k1")),
+        ("two".to_owned(), begins(Selector::Value, "r1")),
+    ];
+    let default = b.dice.chance(50).then(|| "rest".to_owned());
+    let has_default = default.is_some();
+    let split = b.node(NodeKind::Branch(Branch { branches, default }), &[&[(s, 0)]]);
+    let m = b.module(&[&[(split, 0)]], 1, &[]);
+    let keyed = b.node(NodeKind::SelectKey(Selector::Value), &[&[(split, 1)]]);
+    let mut ends = vec![(m, 0), (keyed, 0)];
+    if has_default {
+        ends.push((split, 2));
+    }
+    let merged = b.node(NodeKind::Merge, &[&ends]);
+    let counted = b.count(&[(merged, 0)], Emit::EveryUpdate);
+    let last = b.module(&[&[(counted, 0)]], 1, &[]);
+    b.sink("out", &[(merged, 0), (last, 0)]);
+}
+
+fn tables(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let first = b.count(&[(s, 0)], Emit::OnCommit);
+    let own = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
+    let m = b.module(&[&[(first, 0)], &[(s, 0)]], 1, &[own]);
+    let store = b.store(StoreKind::Timestamped, Emit::OnCommit);
+    let second = b.node(NodeKind::ToTable { store }, &[&[(m, 0), (first, 0)]]);
+    b.sink("out", &[(second, 0), (m, 0)]);
+}
+
+fn crossing(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let (one, two) =
+        (b.store(StoreKind::KeyValue, Emit::EveryUpdate), b.store(StoreKind::KeyValue, Emit::EveryUpdate));
+    let x = b.module(&[&[(s, 0)]], 1, &[one]);
+    let y = b.module(&[&[(s, 0)]], 1, &[one, two]);
+    let w = b.module(&[&[(if b.dice.chance(50) { x } else { s }, 0)]], 1, &[]);
+    let z = b.module(&[&[(w, 0)]], 1, &[two]);
+    b.sink("out", &[(x, 0), (y, 0), (z, 0)]);
+}
+
+fn anything(b: &mut Build<'_>) {
+    let mut ends: Vec<From> = vec![(b.source(&["in-a"]), 0)];
+    if b.dice.chance(50) {
+        ends.push((b.source(&["in-b"]), 0));
+    }
+    let shared: Vec<usize> = (0..3).map(|_| b.store(StoreKind::KeyValue, Emit::EveryUpdate)).collect();
+    for _ in 0..2 + b.dice.below(5) {
+        let mut pick = |b: &mut Build<'_>| -> Vec<From> {
+            let mut from: Vec<From> =
+                (0..1 + b.dice.below(2)).map(|_| ends[b.dice.below(ends.len() as u64) as usize]).collect();
+            from.sort_unstable();
+            from.dedup();
+            from
+        };
+        match b.dice.below(6) {
+            0 => {
+                let from = pick(b);
+                let emit = if b.dice.chance(30) { Emit::OnCommit } else { Emit::EveryUpdate };
+                let node = b.count(&from, emit);
+                ends.push((node, 0));
+            }
+            1 => {
+                let from = pick(b);
+                let topic = if b.dice.chance(50) { "out" } else { "out-2" };
+                b.sink(topic, &from);
+            }
+            _ => {
+                let inputs: Vec<Vec<From>> = (0..1 + b.dice.below(2)).map(|_| pick(b)).collect();
+                let inputs: Vec<&[From]> = inputs.iter().map(Vec::as_slice).collect();
+                let stores: Vec<usize> = shared.iter().copied().filter(|_| b.dice.chance(20)).collect();
+                let outputs = 1 + b.dice.below(2) as u32;
+                let node = b.module(&inputs, outputs, &stores);
+                ends.extend((0..outputs).map(|port| (node, port)));
+            }
+        }
+    }
+    let last: Vec<From> = ends.iter().rev().take(3).copied().collect();
+    b.sink("out", &last);
+}

@@ -1,0 +1,278 @@
+//! What happens when a run fails: the failing source row is found, then `retry`, `on-error` or the bound decides.
+//!
+//! A row that answers `retry` or `fail` is known at once. A call that fails as a whole is run again with half of its
+//! rows, until one row is left; that one is run row by row, so that the failure acted on is the one that the records
+//! one by one would have met first.
+
+use record::{Batch, TopicPartition};
+use topology::OnError;
+
+use crate::call::{Fault, Run};
+use crate::error::Error;
+use crate::options::Ran;
+use crate::processor::Failure;
+use crate::queue::Unfit;
+use crate::rows::Rows;
+use crate::stage::{Cause, Collected, dead_letter};
+use crate::task::Task;
+
+/// Calls that may fail as a whole on one record after the other, with none going well between them: beyond it the
+/// module is broken, not its input. Each costs a new instance.
+pub const FAILED_RECORDS_IN_ROW_MAX: u32 = 100;
+
+/// Beyond so many rows that went well since, a run is as large as ever.
+const RAMP_ROWS_MAX: usize = 1024;
+
+/// What the task knows of failures.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// So many rows from the head are known to hold a failing one; 0: none is known.
+    suspects: usize,
+    /// It is the last one of them.
+    suspect_is_last: bool,
+    /// The record that is being retried.
+    retrying: Option<Retrying>,
+    /// A failing punctuation, or table (by node) in a flush.
+    repeating: Option<(String, u32)>,
+    /// Nothing runs before this wall time.
+    not_before: Option<i64>,
+    failed_in_row: u32,
+    /// Rows of the next run at most, doubling from 1 after a record whose call failed: where one is, others are, and
+    /// each costs an instance for every halving. 0: no such bound.
+    ramp: usize,
+}
+
+#[derive(Debug)]
+struct Retrying {
+    source: u32,
+    offset: i64,
+    attempts: u32,
+}
+
+impl Trouble {
+    /// Rows of the next run at most, and whether it goes row by row.
+    pub fn limit(&self, rows_max: usize) -> (usize, bool) {
+        let rows_max = if self.ramp > 0 { rows_max.min(self.ramp) } else { rows_max };
+        match self.suspects {
+            0 => (rows_max.max(1), rows_max <= 1),
+            1 => (1, true),
+            suspects if self.suspect_is_last => ((suspects - 1).min(rows_max).max(1), false),
+            suspects => ((suspects / 2).min(rows_max).max(1), false),
+        }
+    }
+
+    /// One of the first `rows` rows fails.
+    pub fn suspect(&mut self, rows: usize) {
+        self.suspects = rows;
+        self.suspect_is_last = false;
+    }
+
+    /// Row `row` fails.
+    pub fn suspect_row(&mut self, row: usize) {
+        self.suspects = row + 1;
+        self.suspect_is_last = true;
+    }
+
+    /// The first `rows` rows went well, or were dealt with.
+    pub fn passed(&mut self, rows: usize) {
+        self.suspects = self.suspects.saturating_sub(rows);
+        self.not_before = None;
+        self.ramp = if self.ramp < RAMP_ROWS_MAX { 2 * self.ramp } else { 0 };
+    }
+
+    /// The wall time before which nothing runs.
+    pub fn waits(&self, wall_time: i64) -> Option<i64> {
+        self.not_before.filter(|until| wall_time < *until)
+    }
+
+    pub fn wait_until(&mut self, until: i64) {
+        self.not_before = Some(until);
+    }
+
+    /// One more attempt at a punctuation or flush; how many there were.
+    pub fn repeat(&mut self, what: String) -> u32 {
+        match &mut self.repeating {
+            Some((known, attempts)) if *known == what => {
+                *attempts += 1;
+                *attempts
+            }
+            other => {
+                *other = Some((what, 1));
+                1
+            }
+        }
+    }
+
+    pub fn repeated_well(&mut self) {
+        self.repeating = None;
+        self.not_before = None;
+    }
+
+    /// Retries of a record outlive an abort; what is known of the rows at the head does not.
+    pub fn aborted(&mut self) {
+        self.suspects = 0;
+    }
+}
+
+impl Task {
+    /// Takes a new instance in place of one that trapped or does not keep to the contract.
+    pub(crate) fn renew(&mut self, node: usize, failure: &Failure, wall_time: i64) -> Result<(), Error> {
+        if matches!(failure, Failure::Guest(_) | Failure::Host(_)) {
+            return Ok(());
+        }
+        self.metrics.traps += u64::from(matches!(failure, Failure::Trap { .. }));
+        if let Some(Some(processor)) = self.processors.get_mut(node) {
+            let renewed = processor.renew();
+            renewed.map_err(|failure| self.stop(node, None, failure))?;
+        }
+        self.open(node, wall_time)
+    }
+
+    /// The only row of `run` fails at `node`, however it is run.
+    pub(crate) fn act(&mut self, run: &Run, counts: &[usize], node: usize, what: What) -> Result<Ran, Error> {
+        let origin = run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources));
+        let wall_time = run.wall_time;
+        let (stage, failure) = match what {
+            What::Row(Fault::Unroutable { reason }) => return Err(self.stop(node, origin, Failure::Guest(reason))),
+            What::Row(Fault::Fail { stage, reason }) => (stage, Failure::Guest(reason)),
+            What::Row(Fault::Retry { after_ms, reason }) => match self.retry(run, node, after_ms, wall_time) {
+                Ok(until) => {
+                    self.trouble.suspect_row(0);
+                    return Ok(Ran::Idle { until: Some(until) });
+                }
+                Err(attempts) => ("processing", Failure::Guest(format!("{reason} (after {attempts} retries)"))),
+            },
+            What::Call(failure) => {
+                self.trouble.failed_in_row += 1;
+                if self.trouble.failed_in_row > FAILED_RECORDS_IN_ROW_MAX {
+                    return Err(self.stop(node, origin, failure));
+                }
+                ("processing", failure)
+            }
+        };
+        let on_error = self.plan.nodes.get(node).map_or(OnError::Stop, |n| n.on_error());
+        match on_error {
+            OnError::Stop => return Err(self.stop(node, origin, failure)),
+            OnError::Skip => self.metrics.skipped += 1,
+            OnError::DeadLetter if self.plan.dead_letters.is_none() => return Err(self.stop(node, origin, failure)),
+            OnError::DeadLetter => {
+                let reason = reason(&failure);
+                let (module, step) = (self.module(node), self.step(node));
+                let cause = Cause { stage, reason: &reason, module: &module, step: &step, origin };
+                self.send_dead_letter(run, &cause)?;
+            }
+        }
+        self.trouble.retrying = None;
+        self.leave_out(counts);
+        Ok(Ran::Worked { rows: 1 })
+    }
+
+    /// When the record is to be tried again; `Err`: its retries are used up, here is how many there were.
+    fn retry(&mut self, run: &Run, node: usize, after_ms: u32, wall_time: i64) -> Result<i64, u32> {
+        let retries = self.plan.nodes.get(node).map(|n| n.retries()).unwrap_or_default();
+        let place = run.origin.as_ref().and_then(|o| Some((*o.queue_of.first()?, *o.offsets.first()?)));
+        let (source, offset) = place.unwrap_or((u32::MAX, -1));
+        let attempts = match &self.trouble.retrying {
+            Some(known) if (known.source, known.offset) == (source, offset) => known.attempts,
+            _ => 0,
+        };
+        if attempts >= retries.max {
+            return Err(attempts);
+        }
+        self.trouble.retrying = Some(Retrying { source, offset, attempts: attempts + 1 });
+        self.metrics.retries += 1;
+        let wait = u64::from(after_ms).clamp(retries.backoff_ms_min, retries.backoff_ms_max.max(retries.backoff_ms_min));
+        let until = wall_time.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
+        self.trouble.wait_until(until);
+        Ok(until)
+    }
+
+    fn send_dead_letter(&mut self, run: &Run, cause: &Cause<'_>) -> Result<(), Error> {
+        let Some(topic) = self.plan.dead_letters else { return Ok(()) };
+        let mut collected = Collected::new(&self.plan);
+        let batch = dead_letter(&run.records, 0, cause);
+        collected.push(topic, Rows { batch, ports: Vec::new(), roots: None, paths: None });
+        let rows = collected.finish(true).map_err(|_| Error::Contract("a dead letter does not fit".into()))?;
+        self.metrics.records_out += self.stage.add(&self.plan.outputs, rows, run.origin.as_ref());
+        self.metrics.dead_letters += 1;
+        Ok(())
+    }
+
+    /// The records at the head are done with, without an effect.
+    fn leave_out(&mut self, counts: &[usize]) {
+        for (queue, count) in self.queues.iter_mut().zip(counts) {
+            queue.consume(*count);
+            self.metrics.records_in += *count as u64;
+        }
+        self.trouble.passed(1);
+        if self.trouble.failed_in_row > 0 {
+            self.trouble.ramp = 1;
+        }
+        self.worked = true;
+    }
+
+    /// The record at the head of `queue` is not to be processed at all.
+    pub(crate) fn leave_out_unfit(&mut self, queue: usize, unfit: Unfit, wall_time: i64) -> Result<Ran, Error> {
+        let mut counts = vec![0; self.queues.len()];
+        if let Some(count) = counts.get_mut(queue) {
+            *count = 1;
+        }
+        match unfit {
+            Unfit::NegativeTimestamp => self.metrics.invalid_timestamps += 1,
+            Unfit::Rejected(reason) => {
+                let run = self.head_run(queue, wall_time)?;
+                let origin = run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources));
+                if self.plan.dead_letters.is_none() || self.rejected > self.options.dead_letters_per_commit_max {
+                    return Err(rejected(origin, reason));
+                }
+                let cause = Cause { stage: "production", reason: &reason, module: "", step: "", origin };
+                self.send_dead_letter(&run, &cause)?;
+            }
+        }
+        self.leave_out(&counts);
+        Ok(Ran::Worked { rows: 1 })
+    }
+
+    /// The record at the head of a queue, as a run of its own.
+    fn head_run(&self, queue: usize, wall_time: i64) -> Result<Run, Error> {
+        let (records, offsets) = match self.queues.get(queue) {
+            Some(queue) => queue.head(1)?,
+            None => (Batch::empty(), Vec::new()),
+        };
+        let origin = crate::stage::RunOrigin { queue_of: vec![queue as u32; offsets.len()], offsets };
+        Ok(Run {
+            rows: records.len(),
+            stream_times: Vec::new().into(),
+            wall_time,
+            origin: Some(std::sync::Arc::new(origin)),
+            records,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Rows went well: whatever failed before was the records' fault.
+    pub(crate) fn went_well(&mut self, rows: usize) {
+        self.trouble.failed_in_row = 0;
+        self.trouble.retrying = None;
+        self.trouble.passed(rows);
+    }
+}
+
+/// What the one row met.
+#[derive(Debug)]
+pub enum What {
+    Row(Fault),
+    Call(Failure),
+}
+
+fn rejected(origin: Option<(TopicPartition, i64)>, reason: String) -> Error {
+    let failure = Failure::Host(format!("the broker refused what came of this record: {reason}"));
+    Error::Stop { step: "production".into(), module: String::new(), origin, failure }
+}
+
+fn reason(failure: &Failure) -> String {
+    match failure {
+        Failure::Trap { cause, .. } => cause.clone(),
+        Failure::Guest(text) | Failure::Contract(text) | Failure::Host(text) => text.clone(),
+    }
+}

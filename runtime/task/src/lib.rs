@@ -1,0 +1,35 @@
+//! One task: a sub-topology at work on one partition.
+//!
+//! It holds a queue per input partition, chooses runs in the order of timestamps, walks a run through the nodes in
+//! batches that give exactly what the records one by one would give (design §4), keeps stream time and punctuations,
+//! and stages outputs and changelog rows until its worker commits. It does no I/O but through the
+//! [`state::Backend`] and the [`Processor`]s that it was handed, and reads no clock.
+
+pub mod processor;
+pub mod schedules;
+
+mod answer;
+mod call;
+mod error;
+mod failure;
+mod metrics;
+mod options;
+mod plan;
+mod punctuate;
+mod queue;
+mod restore;
+mod rows;
+mod run;
+mod stage;
+mod task;
+mod times;
+mod walk;
+
+pub use error::Error;
+pub use metrics::{Metrics, NodeMetrics};
+pub use options::{Buffered, Options, Ran, Staged, TaskId, TaskIdError, To};
+pub use processor::Processor;
+pub use task::Task;
+
+#[cfg(test)]
+mod exactness;

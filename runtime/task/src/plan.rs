@@ -1,0 +1,354 @@
+//! A sub-topology as one task runs it: local numbers for nodes and stores, children in order, and what the rules of
+//! exactness ask of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use operators::{Aggregator, Branching, KeySelector, Table};
+use record::TopicPartition;
+use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
+
+use crate::error::Error;
+use crate::options::{Options, TaskId, To};
+
+/// Where an output row goes: an input port of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child {
+    pub node: usize,
+    pub port: u8,
+}
+
+/// A child of a source node, and which of the plan's sources that node reads.
+#[derive(Clone, Debug)]
+pub struct Root {
+    pub child: Child,
+    pub queues: Vec<bool>,
+}
+
+#[derive(Debug)]
+pub enum Work {
+    Source,
+    Module { step: Box<ModuleStep>, stores: Vec<usize> },
+    Branch(Branching),
+    Merge,
+    SelectKey(KeySelector),
+    Aggregate(Aggregator),
+    Table(Table),
+    /// Rows for output topic `topic`; a repartition leaves out null keys.
+    Output { topic: usize, keyed: bool },
+}
+
+#[derive(Debug)]
+pub struct PlanNode {
+    pub id: NodeId,
+    pub name: Arc<str>,
+    pub work: Work,
+    /// Children of each output port, in topology order.
+    pub ports: Vec<Vec<Child>>,
+    /// Whether rows that come here must bring their paths.
+    pub paths: bool,
+    /// The on-commit table that is kept here.
+    pub flushed_store: Option<usize>,
+    stores: BTreeSet<usize>,
+}
+
+impl PlanNode {
+    pub fn on_error(&self) -> OnError {
+        match &self.work {
+            Work::Module { step, .. } => step.on_error,
+            _ => OnError::Stop,
+        }
+    }
+
+    pub fn retries(&self) -> Retries {
+        match &self.work {
+            Work::Module { step, .. } => step.retries,
+            _ => Retries { max: 0, ..Retries::default() },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct OutputTopic {
+    pub topic: Arc<str>,
+    pub to: To,
+}
+
+/// How the nodes are walked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Whole batches through these units, one after another; nodes of one unit share a store and take turns.
+    Batches(Vec<Vec<usize>>),
+    /// One row at a time, depth first: a node is upstream of another one that uses its store.
+    Rows,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub nodes: Vec<PlanNode>,
+    pub sources: Vec<TopicPartition>,
+    /// Children of source nodes, in topology order of both.
+    pub roots: Vec<Root>,
+    pub outputs: Vec<OutputTopic>,
+    /// The output that takes dead letters.
+    pub dead_letters: Option<usize>,
+    pub order: Order,
+    pub stores: Vec<state::StoreSpec>,
+    pub changelogs: Vec<TopicPartition>,
+    /// The store of times.
+    pub times: Option<usize>,
+}
+
+impl Plan {
+    pub fn new(topology: &Topology, id: TaskId, options: &Options) -> Result<Self, Error> {
+        let sub = topology
+            .sub_topologies
+            .iter()
+            .find(|s| s.id == id.sub_topology)
+            .ok_or_else(|| Error::Contract(format!("there is no sub-topology {}", id.sub_topology)))?;
+        let mut outputs = Outputs { options, topics: Vec::new() };
+        let stores = Stores::new(topology, sub)?;
+        let mut nodes = Vec::with_capacity(sub.nodes.len());
+        for node in &sub.nodes {
+            let known = topology.nodes.get(*node);
+            let known = known.ok_or_else(|| Error::Contract(format!("there is no node {node}")))?;
+            nodes.push(plan_node(*node, known, &stores, &mut outputs)?);
+        }
+        link(topology, sub, &mut nodes)?;
+        let dead_letters = topology.dead_letters.as_ref().map(|d| outputs.number(&d.topic)).transpose()?;
+        let order = order(&nodes);
+        mark_paths(&mut nodes, &order, dead_letters);
+        let (sources, roots) = roots(topology, sub, id, options, &nodes);
+        if sources.is_empty() {
+            return Err(Error::Contract(format!("task {id} has nothing to read")));
+        }
+        let times_name = format!("times-{}", sub.id);
+        let times = stores.specs.iter().position(|s| s.name == times_name);
+        let changelogs = stores.changelogs.iter().map(|t| TopicPartition::new(t.as_str(), id.partition)).collect();
+        let (outputs, specs) = (outputs.topics, stores.specs);
+        Ok(Self { nodes, sources, roots, outputs, dead_letters, order, stores: specs, changelogs, times })
+    }
+
+    pub fn on_commit_tables(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.nodes.iter().enumerate().filter_map(|(i, n)| n.flushed_store.map(|s| (i, s)))
+    }
+}
+
+struct Outputs<'a> {
+    options: &'a Options,
+    topics: Vec<OutputTopic>,
+}
+
+impl Outputs<'_> {
+    fn number(&mut self, topic: &str) -> Result<usize, Error> {
+        if let Some(known) = self.topics.iter().position(|t| &*t.topic == topic) {
+            return Ok(known);
+        }
+        let count = self.options.partition_count_of.get(topic).copied().filter(|c| *c > 0);
+        let count = count.ok_or_else(|| Error::Contract(format!("topic `{topic}` has no known partitions")))?;
+        self.topics.push(OutputTopic { topic: topic.into(), to: To::ByKey { count } });
+        Ok(self.topics.len() - 1)
+    }
+}
+
+struct Stores {
+    local: BTreeMap<usize, usize>,
+    specs: Vec<state::StoreSpec>,
+    changelogs: Vec<String>,
+    emit: Vec<Emit>,
+}
+
+impl Stores {
+    fn new(topology: &Topology, sub: &SubTopology) -> Result<Self, Error> {
+        let mut stores =
+            Self { local: BTreeMap::new(), specs: Vec::new(), changelogs: Vec::new(), emit: Vec::new() };
+        for (local, id) in sub.stores.iter().enumerate() {
+            let store = topology.stores.get(*id);
+            let store = store.ok_or_else(|| Error::Contract(format!("there is no store {id}")))?;
+            stores.local.insert(*id, local);
+            let timestamped = store.kind == StoreKind::Timestamped;
+            stores.specs.push(state::StoreSpec { name: store.name.clone(), timestamped });
+            stores.changelogs.push(store.changelog.clone());
+            stores.emit.push(store.emit);
+        }
+        Ok(stores)
+    }
+
+    fn number(&self, node: &str, store: usize) -> Result<usize, Error> {
+        let local = self.local.get(&store).copied();
+        local.ok_or_else(|| Error::Contract(format!("node `{node}` uses store {store} of another sub-topology")))
+    }
+}
+
+fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>) -> Result<PlanNode, Error> {
+    let mut used = BTreeSet::new();
+    let mut flushed_store = None;
+    let mut ports = 1;
+    let work = match &node.kind {
+        NodeKind::Source(_) => Work::Source,
+        NodeKind::Module(step) => {
+            ports = step.outputs.len();
+            let local: Result<Vec<usize>, Error> = step.stores.iter().map(|s| stores.number(&node.name, *s)).collect();
+            let local = local?;
+            used.extend(local.iter().copied());
+            Work::Module { step: Box::new(step.clone()), stores: local }
+        }
+        NodeKind::Branch(branch) => {
+            ports = branch.branches.len() + usize::from(branch.default.is_some());
+            Work::Branch(Branching::new(branch))
+        }
+        NodeKind::Merge => Work::Merge,
+        NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
+        NodeKind::Repartition(r) => Work::Output { topic: outputs.number(&r.topic)?, keyed: true },
+        NodeKind::Sink(sink) => Work::Output { topic: outputs.number(&sink.topic)?, keyed: false },
+        NodeKind::Aggregate(aggregate) => {
+            let store = stores.number(&node.name, aggregate.store)?;
+            used.insert(store);
+            flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
+            Work::Aggregate(Aggregator::new(aggregate, store))
+        }
+        NodeKind::ToTable { store } => {
+            let store = stores.number(&node.name, *store)?;
+            used.insert(store);
+            let emit = stores.emit.get(store).copied().unwrap_or_default();
+            flushed_store = (emit == Emit::OnCommit).then_some(store);
+            Work::Table(Table::new(store, emit))
+        }
+    };
+    let name = node.name.as_str().into();
+    Ok(PlanNode { id, name, work, ports: vec![Vec::new(); ports], paths: false, flushed_store, stores: used })
+}
+
+/// Fills in the children. Nodes are in topological order, so children are too.
+fn link(topology: &Topology, sub: &SubTopology, nodes: &mut [PlanNode]) -> Result<(), Error> {
+    let local: BTreeMap<NodeId, usize> = sub.nodes.iter().enumerate().map(|(i, n)| (*n, i)).collect();
+    for (index, id) in sub.nodes.iter().enumerate() {
+        let Some(node) = topology.nodes.get(*id) else { continue };
+        let mut edges = node.inputs.clone();
+        edges.sort_by_key(|e| e.to_port);
+        for edge in edges {
+            let from = local.get(&edge.from).copied().filter(|f| *f < index);
+            let children = from.and_then(|f| nodes.get_mut(f)).and_then(|f| f.ports.get_mut(edge.from_port as usize));
+            let Some(children) = children else {
+                return Err(Error::Contract(format!("node `{}` has an input that is not before it", node.name)));
+            };
+            children.push(Child { node: index, port: u8::try_from(edge.to_port).unwrap_or(u8::MAX) });
+        }
+    }
+    Ok(())
+}
+
+/// Input partitions in the order of ties, and where their rows go.
+fn roots(
+    topology: &Topology,
+    sub: &SubTopology,
+    id: TaskId,
+    options: &Options,
+    nodes: &[PlanNode],
+) -> (Vec<TopicPartition>, Vec<Root>) {
+    let mut topics: BTreeSet<&str> = BTreeSet::new();
+    let mut readers: Vec<(usize, &[String])> = Vec::new();
+    for (index, node) in sub.nodes.iter().enumerate() {
+        if let Some(NodeKind::Source(source)) = topology.nodes.get(*node).map(|n| &n.kind) {
+            topics.extend(source.topics.iter().map(String::as_str));
+            readers.push((index, &source.topics));
+        }
+    }
+    topics.retain(|topic| options.partition_count_of.get(*topic).is_none_or(|c| id.partition < *c));
+    let mut roots = Vec::new();
+    for (index, read) in readers {
+        let queues: Vec<bool> = topics.iter().map(|t| read.iter().any(|r| r == t)).collect();
+        for child in nodes.get(index).into_iter().flat_map(|n| n.ports.iter().flatten()) {
+            roots.push(Root { child: *child, queues: queues.clone() });
+        }
+    }
+    (topics.into_iter().map(|t| TopicPartition::new(t, id.partition)).collect(), roots)
+}
+
+/// Which nodes can be reached from each node.
+fn downstream(nodes: &[PlanNode]) -> Vec<BTreeSet<usize>> {
+    let mut reached: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); nodes.len()];
+    for index in (0..nodes.len()).rev() {
+        let mut below = BTreeSet::new();
+        for child in nodes.get(index).into_iter().flat_map(|n| n.ports.iter().flatten()) {
+            below.insert(child.node);
+            below.extend(reached.get(child.node).into_iter().flatten().copied());
+        }
+        if let Some(place) = reached.get_mut(index) {
+            *place = below;
+        }
+    }
+    reached
+}
+
+/// Units of nodes that share a store, in an order in which everything upstream comes first; or row by row where there
+/// is no such order. Every user of a store counts as a writer: a module may write what it declares.
+fn order(nodes: &[PlanNode]) -> Order {
+    let below = downstream(nodes);
+    let is_below = |a: usize, b: usize| below.get(a).is_some_and(|d| d.contains(&b));
+    let mut unit_of: Vec<usize> = (0..nodes.len()).collect();
+    for (a, first) in nodes.iter().enumerate() {
+        for (b, second) in nodes.iter().enumerate().skip(a + 1) {
+            if first.stores.is_disjoint(&second.stores) {
+                continue;
+            }
+            if is_below(a, b) || is_below(b, a) {
+                return Order::Rows;
+            }
+            let (keep, gone) = (unit_of.get(a).copied().unwrap_or(a), unit_of.get(b).copied().unwrap_or(b));
+            for unit in &mut unit_of {
+                if *unit == gone {
+                    *unit = keep;
+                }
+            }
+        }
+    }
+    let mut units: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (node, unit) in unit_of.iter().enumerate() {
+        units.entry(*unit).or_default().push(node);
+    }
+    let mut done: BTreeSet<usize> = BTreeSet::new();
+    let mut ordered = Vec::new();
+    while !units.is_empty() {
+        let ready = units.iter().find(|(_, members)| {
+            (0..nodes.len()).all(|n| done.contains(&n) || members.iter().all(|m| !is_below(n, *m)))
+        });
+        let Some(unit) = ready.map(|(unit, _)| *unit) else { return Order::Rows };
+        let members = units.remove(&unit).unwrap_or_default();
+        done.extend(members.iter().copied());
+        ordered.push(members);
+    }
+    Order::Batches(ordered)
+}
+
+/// Paths are needed where rows come together again: a node with several inputs, a topic with several writers, nodes
+/// that take turns; and everywhere upstream of that.
+fn mark_paths(nodes: &mut [PlanNode], order: &Order, dead_letters: Option<usize>) {
+    let Order::Batches(units) = order else { return };
+    let mut inputs = vec![0_usize; nodes.len()];
+    let mut writers: BTreeMap<usize, usize> = BTreeMap::new();
+    if let Some(topic) = dead_letters {
+        writers.insert(topic, 0);
+    }
+    for node in nodes.iter() {
+        for child in node.ports.iter().flatten() {
+            if let Some(count) = inputs.get_mut(child.node) {
+                *count += 1;
+            }
+            if let Some(Work::Output { topic, .. }) = nodes.get(child.node).map(|n| &n.work) {
+                *writers.entry(*topic).or_default() += 1;
+            }
+        }
+    }
+    let shares: BTreeSet<usize> = units.iter().filter(|u| u.len() > 1).flatten().copied().collect();
+    for index in (0..nodes.len()).rev() {
+        let Some(node) = nodes.get(index) else { continue };
+        let meets = inputs.get(index).is_some_and(|n| *n > 1) || shares.contains(&index);
+        let topic_meets =
+            matches!(&node.work, Work::Output { topic, .. } if writers.get(topic).is_some_and(|n| *n > 1));
+        let below = node.ports.iter().flatten().any(|c| nodes.get(c.node).is_some_and(|n| n.paths));
+        if let Some(node) = nodes.get_mut(index) {
+            node.paths = meets || topic_meets || below;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From changelogs to stores and back, and the start of a task.
+
+use std::collections::HashSet;
+
+use record::{Batch, BatchBuilder};
+use state::{Change, Changes, join, split};
+
+use crate::call::enter;
+use crate::error::Error;
+use crate::plan::Work;
+use crate::processor::{Failure, Now, Origin};
+use crate::task::Task;
+use crate::times;
+
+impl Task {
+    /// The next changelog offset of a store; `None`: begin at the start.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn restored_offset(&self, store: usize) -> Result<Option<i64>, Error> {
+        Ok(self.context.stores.offset(store)?)
+    }
+
+    /// Applies rows of a changelog, straight to the backend, with `next` as the offset to go on from.
+    ///
+    /// # Errors
+    /// Those of the backend; [`Error::Contract`] for a store that is not there.
+    pub fn restore(&mut self, store: usize, rows: &Batch, next: i64) -> Result<(), Error> {
+        let timestamped = self.context.stores.spec(store)?.timestamped;
+        let mut seen: HashSet<&[u8]> = HashSet::with_capacity(rows.len());
+        let mut changes = Vec::with_capacity(rows.len());
+        // The last row of a key stands.
+        for (row, timestamp) in rows.timestamps().iter().enumerate().rev() {
+            let Some(key) = rows.key(row) else { continue };
+            if !seen.insert(key) {
+                continue;
+            }
+            let key = key.to_vec();
+            changes.push(match rows.value(row) {
+                None => Change::Delete { store, key },
+                Some(value) if timestamped => Change::Put { store, key, value: join(*timestamp, value) },
+                Some(value) => Change::Put { store, key, value: value.to_vec() },
+            });
+        }
+        Ok(self.context.stores.restore(&Changes { changes, offsets: vec![(store, next)] })?)
+    }
+
+    /// Empties all stores, and forgets their offsets.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn wipe(&mut self) -> Result<(), Error> {
+        Ok(self.context.stores.wipe()?)
+    }
+
+    /// After the restore: `stream_time` from the commit metadata (-1: unknown), times and punctuations from the internal
+    /// store; opens the processors.
+    ///
+    /// # Errors
+    /// [`Error::Stop`] when a processor refuses to open; those of the backend.
+    pub fn start(&mut self, stream_time: i64, wall_time: i64) -> Result<(), Error> {
+        let (stored, schedules) = times::read(&self.plan, &mut self.context.stores)?;
+        self.stream_time = stream_time.max(stored);
+        self.committed_stream_time = self.stream_time;
+        self.committed_schedules = schedules.into_iter().collect();
+        self.context.schedules.restore(self.committed_schedules.clone());
+        for node in 0..self.plan.nodes.len() {
+            self.open(node, wall_time)?;
+        }
+        self.started = true;
+        Ok(())
+    }
+
+    /// Opens the processor of `node`, if it has one.
+    pub(crate) fn open(&mut self, node: usize, wall_time: i64) -> Result<(), Error> {
+        let Some(Work::Module { stores, .. }) = self.plan.nodes.get(node).map(|n| &n.work) else { return Ok(()) };
+        let Some(Some(processor)) = self.processors.get_mut(node) else { return Ok(()) };
+        let now = Now { stream_time: self.stream_time, wall_time };
+        enter(&mut self.context, node, stores, now);
+        self.context.origin = Origin::default();
+        let opened = processor.open(&mut self.context);
+        self.context.schedules.take_started();
+        opened.map_err(|failure| self.stop(node, None, failure))
+    }
+
+    pub(crate) fn module(&self, node: usize) -> String {
+        self.processors.get(node).and_then(|p| p.as_ref()).map(|p| p.module().to_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn step(&self, node: usize) -> String {
+        self.plan.nodes.get(node).map(|n| n.name.to_string()).unwrap_or_default()
+    }
+
+    pub(crate) fn stop(
+        &self,
+        node: usize,
+        origin: Option<(record::TopicPartition, i64)>,
+        failure: Failure,
+    ) -> Error {
+        Error::Stop { step: self.step(node), module: self.module(node), origin, failure }
+    }
+
+    /// One batch for each changed store, keys in the order of their first change since the last commit, last value
+    /// only. A timestamped value is a row with the plain value and its time; null is a tombstone. To be called once a
+    /// commit, after [`flush_tables`](Self::flush_tables).
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn changelog_rows(&mut self) -> Result<Vec<(usize, Batch)>, Error> {
+        let (stream_time, committed) = (self.stream_time, self.committed_stream_time);
+        let context = &mut self.context;
+        times::write(&self.plan, &mut context.stores, &mut context.schedules, stream_time, committed)?;
+        let mut changed = Vec::new();
+        for (store, spec) in self.plan.stores.iter().enumerate() {
+            let slots = self.context.stores.uncommitted(store);
+            if slots.is_empty() {
+                continue;
+            }
+            let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), 16 * slots.len());
+            for slot in slots {
+                let key = Some(slot.key.as_slice());
+                match &slot.value {
+                    Some(stored) if spec.timestamped => {
+                        let (time, value) = split(stored.as_slice());
+                        rows.push(key, Some(value), time.max(0));
+                    }
+                    Some(value) => rows.push(key, Some(value.as_slice()), slot.timestamp.max(0)),
+                    None => rows.push(key, None, slot.timestamp.max(0)),
+                }
+            }
+            changed.push((store, rows.finish()));
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,282 @@
+//! Changes of single steps: modules, settings, edges.
+
+use super::{Change, NEW_PIPELINE};
+use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, Topology};
+
+pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
+    for node in &old.nodes {
+        match counterpart(old, node, new) {
+            Some(other) => step(old, node, new, other, changes),
+            None if !made_by_a_step(node) => changes.push(Change::settings(label(node), "there", "gone")),
+            None => {}
+        }
+    }
+    for node in &new.nodes {
+        if counterpart(new, node, old).is_none() && !made_by_a_step(node) {
+            changes.push(Change::settings(label(node), "not there", "new"));
+        }
+    }
+}
+
+fn label(node: &Node) -> String {
+    format!("{} `{}`", node.kind.word(), node.name)
+}
+
+/// The node of the same name, or the one that has the same changelogs or the same repartition topic.
+fn counterpart<'t>(here: &Topology, node: &Node, there: &'t Topology) -> Option<&'t Node> {
+    let same_sort = |other: &&Node| matches!(other.kind, NodeKind::Sink(_)) == matches!(node.kind, NodeKind::Sink(_));
+    let by_name = there
+        .nodes
+        .iter()
+        .filter(same_sort)
+        .find(|other| other.name == node.name);
+    by_name.or_else(|| {
+        let kept = identity(here, node);
+        if kept.is_empty() {
+            return None;
+        }
+        there
+            .nodes
+            .iter()
+            .filter(same_sort)
+            .find(|other| identity(there, other) == kept)
+    })
+}
+
+/// Nodes besides a step's own: the step's change says enough.
+fn made_by_a_step(node: &Node) -> bool {
+    match &node.kind {
+        NodeKind::Repartition(_) => true,
+        NodeKind::Source(source) => source.kind == crate::SourceKind::Repartition,
+        NodeKind::SelectKey(_) => node.name.ends_with("-select-key"),
+        _ => false,
+    }
+}
+
+fn identity<'t>(topology: &'t Topology, node: &'t Node) -> Vec<&'t str> {
+    match &node.kind {
+        NodeKind::Repartition(repartition) => vec!["to", &repartition.topic],
+        // The grouping of a renamed step must still be compared.
+        NodeKind::SelectKey(_) => match groups_of(topology, node) {
+            Some(topic) => vec!["key of", topic],
+            None => Vec::new(),
+        },
+        NodeKind::Source(source) => source.topics.iter().map(String::as_str).collect(),
+        kind => kind
+            .stores()
+            .iter()
+            .filter_map(|id| topology.stores.get(*id))
+            .map(|s| s.changelog.as_str())
+            .collect(),
+    }
+}
+
+fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Change>) {
+    // A feeder that only has another name is no change.
+    let (before, after) = (feeders(old, a, Some(new)), feeders(new, b, None));
+    if before != after && !made_by_a_step(b) {
+        let list = |names: Vec<String>| {
+            if names.is_empty() {
+                "nothing".to_string()
+            } else {
+                names.join(", ")
+            }
+        };
+        changes.push(Change::settings(
+            format!("inputs of {}", label(b)),
+            list(before),
+            list(after),
+        ));
+    }
+    match (&a.kind, &b.kind) {
+        (NodeKind::Module(was), NodeKind::Module(is)) => module(b, was, is, changes),
+        (NodeKind::Repartition(was), NodeKind::Repartition(is)) => repartition(was, is, changes),
+        (NodeKind::SelectKey(was), NodeKind::SelectKey(is)) if was != is => {
+            selector(new, b, &was.word(), &is.word(), changes);
+        }
+        (NodeKind::Aggregate(was), NodeKind::Aggregate(is)) if was.emit != is.emit => {
+            changes.push(Change::settings(format!("`emit` of {}", label(b)), emit(was), emit(is)));
+        }
+        (NodeKind::Sink(was), NodeKind::Sink(is)) => sink(b, was, is, changes),
+        (NodeKind::Source(was), NodeKind::Source(is)) => source(b, was, is, changes),
+        (was, is) if was.word() != is.word() => {
+            changes.push(Change::settings(format!("`{}`", b.name), was.word(), is.word()));
+        }
+        (NodeKind::Branch(was), NodeKind::Branch(is)) if was != is => {
+            changes.push(Change::settings(label(b), "its conditions", "other conditions"));
+        }
+        _ => {}
+    }
+}
+
+fn formats(key: Format, value: Format) -> String {
+    format!("{} -> {}", key.word(), value.word())
+}
+
+fn repartition(was: &Repartition, is: &Repartition, changes: &mut Vec<Change>) {
+    let what = || format!("topic `{}`", was.topic);
+    let (before, after) = (formats(was.key, was.value), formats(is.key, is.value));
+    if before != after {
+        let reason = format!("rows written as {before} would be read as {after}");
+        changes.push(Change::refused(what(), reason, NEW_PIPELINE));
+    }
+    if was.partitions != is.partitions {
+        changes.push(Change::refused(what(), "keys would change partition", NEW_PIPELINE));
+    }
+}
+
+fn sink(node: &Node, was: &Sink, is: &Sink, changes: &mut Vec<Change>) {
+    if was.topic != is.topic {
+        changes.push(Change::settings(
+            format!("topic of {}", label(node)),
+            &was.topic,
+            &is.topic,
+        ));
+    }
+    let (before, after) = (formats(was.key, was.value), formats(is.key, is.value));
+    if before != after {
+        changes.push(Change::settings(format!("formats of {}", label(node)), before, after));
+    }
+}
+
+/// A key selector above a repartition topic decides which rows are in a group: the aggregate below would mix two.
+fn selector(new: &Topology, node: &Node, was: &str, is: &str, changes: &mut Vec<Change>) {
+    let what = label(node);
+    match groups_of(new, node) {
+        Some(topic) => {
+            let reason = format!(
+                "it groups by `{was}` and would group by `{is}`; behind `{topic}` lies state of the old groups"
+            );
+            changes.push(Change::refused(what, reason, NEW_PIPELINE));
+        }
+        None => changes.push(Change::settings(what, was, is)),
+    }
+}
+
+/// The first repartition topic that rows of `node` reach within its sub-topology.
+fn groups_of<'t>(topology: &'t Topology, node: &Node) -> Option<&'t str> {
+    let mut reached: Vec<bool> = topology
+        .nodes
+        .iter()
+        .map(|other| other.name == node.name && other.kind == node.kind)
+        .collect();
+    // Nodes are in topological order, so one pass reaches all.
+    for (id, other) in topology.nodes.iter().enumerate() {
+        if other.inputs.iter().any(|edge| reached.get(edge.from) == Some(&true)) {
+            if let NodeKind::Repartition(repartition) = &other.kind {
+                return Some(&repartition.topic);
+            }
+            if let Some(reached) = reached.get_mut(id) {
+                *reached = true;
+            }
+        }
+    }
+    None
+}
+
+fn emit(aggregate: &Aggregate) -> &'static str {
+    match aggregate.emit {
+        crate::Emit::EveryUpdate => "every-update",
+        crate::Emit::OnCommit => "on-commit",
+    }
+}
+
+fn source(node: &Node, was: &crate::Source, is: &crate::Source, changes: &mut Vec<Change>) {
+    if was.start != is.start {
+        let start = |s: &crate::Source| format!("{:?}", s.start).to_lowercase();
+        changes.push(Change::settings(
+            format!("`start` of {}", label(node)),
+            start(was),
+            start(is),
+        ));
+    }
+    if was.kind != is.kind {
+        changes.push(Change::settings(
+            format!("kind of {}", label(node)),
+            format!("{:?}", was.kind),
+            format!("{:?}", is.kind),
+        ));
+    }
+    // A repartition source's formats are reported where its topic is written.
+    if was.kind != crate::SourceKind::Repartition && (was.key, was.value) != (is.key, is.value) {
+        let formats = |s: &crate::Source| format!("{} -> {}", s.key.word(), s.value.word());
+        changes.push(Change::settings(
+            format!("formats of {}", label(node)),
+            formats(was),
+            formats(is),
+        ));
+    }
+}
+
+fn module(node: &Node, was: &ModuleStep, is: &ModuleStep, changes: &mut Vec<Change>) {
+    if was.digest != is.digest || was.version != is.version || was.module != is.module {
+        let short = |m: &ModuleStep| format!("{}@{}", m.module, m.version);
+        let long = |m: &ModuleStep| format!("{} ({})", short(m), m.digest.get(..12).unwrap_or(&m.digest));
+        let (from, to) = if short(was) == short(is) {
+            (long(was), long(is))
+        } else {
+            (short(was), short(is))
+        };
+        changes.push(Change::Swap {
+            step: node.name.clone(),
+            from,
+            to,
+        });
+    }
+    for (name, value) in &is.params {
+        let before = was.params.get(name);
+        if before != Some(value) {
+            let before = before.map_or("unset".to_string(), ToString::to_string);
+            changes.push(Change::settings(format!("`{name}` of {}", label(node)), before, value));
+        }
+    }
+    for (name, value) in was.params.iter().filter(|(name, _)| !is.params.contains_key(*name)) {
+        changes.push(Change::settings(format!("`{name}` of {}", label(node)), value, "unset"));
+    }
+    let debug = |m: &ModuleStep| {
+        [
+            format!("{:?}", m.on_error),
+            format!("{:?}", m.retries),
+            format!("{:?}", m.limits),
+        ]
+    };
+    for ((what, from), to) in ["on-error", "retries", "limits"]
+        .into_iter()
+        .zip(debug(was))
+        .zip(debug(is))
+    {
+        if from != to {
+            changes.push(Change::settings(format!("`{what}` of {}", label(node)), from, to));
+        }
+    }
+}
+
+/// `node`, `node.port`, with the input port that it feeds; called as `renamed` calls them.
+fn feeders(topology: &Topology, node: &Node, renamed: Option<&Topology>) -> Vec<String> {
+    let mut names: Vec<String> = node
+        .inputs
+        .iter()
+        .filter_map(|edge| {
+            let from = topology.nodes.get(edge.from)?;
+            let port = from
+                .kind
+                .output_name(edge.from_port)
+                .filter(|_| from.kind.output_ports() > 1);
+            let to = if node.kind.input_ports() > 1 {
+                format!("{}: ", edge.to_port)
+            } else {
+                String::new()
+            };
+            let now = renamed
+                .and_then(|renamed| counterpart(topology, from, renamed))
+                .unwrap_or(from);
+            Some(format!(
+                "{to}{}{}",
+                now.name,
+                port.map_or(String::new(), |port| format!(".{port}"))
+            ))
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}

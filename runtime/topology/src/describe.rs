@@ -1,0 +1,210 @@
+//! `wasmill pipeline describe`: the topology as text.
+//!
+//! The form is Kafka Streams' `Topology#describe`, with a line a node and what feeds and follows it below.
+
+use std::fmt::Write as _;
+
+use crate::{
+    Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, ModuleStep, Node, NodeId, NodeKind, Predicate, Selector,
+    Source, SourceKind, Start, StoreKind, Topology,
+};
+
+/// Digits of a digest that tell two components apart for a reader.
+const DIGEST_SHOWN: usize = 12;
+
+impl Topology {
+    /// The topology for people; `serde` gives it to programs.
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        let guarantee = match self.guarantee {
+            Guarantee::ExactlyOnce => "exactly-once",
+            Guarantee::AtLeastOnce => "at-least-once",
+        };
+        let _ = writeln!(out, "Pipeline {} ({guarantee})", self.name);
+        for sub in &self.sub_topologies {
+            let _ = writeln!(out, "\nSub-topology {} reads {}", sub.id, sub.topics.join(", "));
+            for (id, node) in sub
+                .nodes
+                .iter()
+                .filter_map(|id| self.nodes.get(*id).map(|node| (*id, node)))
+            {
+                let _ = writeln!(out, "  {} {}: {}", node.kind.word(), node.name, self.details(node));
+                for line in self.followers(id) {
+                    let _ = writeln!(out, "    --> {line}");
+                }
+                if !node.inputs.is_empty() {
+                    let from: Vec<String> = node.inputs.iter().map(|edge| self.feeder(*edge)).collect();
+                    let _ = writeln!(out, "    <-- {}", from.join(", "));
+                }
+            }
+            for store in sub.stores.iter().filter_map(|id| self.stores.get(*id)) {
+                let kind = match store.kind {
+                    StoreKind::KeyValue => "key-value",
+                    StoreKind::Timestamped => "timestamped",
+                };
+                let formats = format!("{} -> {}", store.key.word(), store.value.word());
+                let _ = writeln!(
+                    out,
+                    "  store {}: {kind}, {formats}, changelog {}",
+                    store.name, store.changelog
+                );
+            }
+        }
+        if let Some(letters) = &self.dead_letters {
+            let _ = writeln!(out, "\nDead letters go to {}", letters.topic);
+        }
+        out
+    }
+
+    fn details(&self, node: &Node) -> String {
+        match &node.kind {
+            NodeKind::Source(source) => source_details(source),
+            NodeKind::Module(module) => self.module_details(module),
+            NodeKind::Branch(branch) => branch_details(branch),
+            NodeKind::Merge => "all inputs to one output".to_string(),
+            NodeKind::SelectKey(selector) => format!("new key is {}", selector.word()),
+            NodeKind::Repartition(r) => {
+                let count = r
+                    .partitions
+                    .map_or(String::new(), |count| format!(", {count} partitions"));
+                format!("topic {}, {} -> {}{count}", r.topic, r.key.word(), r.value.word())
+            }
+            NodeKind::Aggregate(aggregate) => self.aggregate_details(aggregate),
+            NodeKind::ToTable { store } => format!("store {}", self.store_name(*store)),
+            NodeKind::Sink(sink) => format!("topic {}, {} -> {}", sink.topic, sink.key.word(), sink.value.word()),
+        }
+    }
+
+    fn module_details(&self, module: &ModuleStep) -> String {
+        let digest = module.digest.get(..DIGEST_SHOWN).unwrap_or(&module.digest);
+        let mut text = format!("{}@{} ({digest})", module.module, module.version);
+        if !module.stores.is_empty() {
+            let names: Vec<&str> = module.stores.iter().map(|store| self.store_name(*store)).collect();
+            let _ = write!(text, ", stores {}", names.join(", "));
+        }
+        for (name, value) in &module.params {
+            let _ = write!(text, ", {name} = {value}");
+        }
+        text
+    }
+
+    fn aggregate_details(&self, aggregate: &Aggregate) -> String {
+        let emit = match aggregate.emit {
+            Emit::EveryUpdate => "every update",
+            Emit::OnCommit => "on commit",
+        };
+        let of = match aggregate.function {
+            crate::AggregateFunction::Count => String::new(),
+            _ => format!("of {} ({}), ", aggregate.of.word(), aggregate.of_format.word()),
+        };
+        format!(
+            "{of}store {}, gives {}, emits {emit}",
+            self.store_name(aggregate.store),
+            aggregate.result.word()
+        )
+    }
+
+    fn store_name(&self, store: usize) -> &str {
+        self.stores.get(store).map_or("?", |store| &store.name)
+    }
+
+    fn followers(&self, id: NodeId) -> Vec<String> {
+        let mut lines = Vec::new();
+        for node in &self.nodes {
+            for edge in node.inputs.iter().filter(|edge| edge.from == id) {
+                let out = self
+                    .nodes
+                    .get(id)
+                    .and_then(|from| from.kind.output_name(edge.from_port));
+                let arrow = out
+                    .filter(|_| self.many_outputs(id))
+                    .map_or(String::new(), |port| format!("{port}: "));
+                lines.push(format!("{arrow}{}{}", node.name, input_port(node, edge)));
+            }
+        }
+        lines
+    }
+
+    fn many_outputs(&self, id: NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.kind.output_ports() > 1)
+    }
+
+    fn feeder(&self, edge: Edge) -> String {
+        let Some(from) = self.nodes.get(edge.from) else {
+            return "?".to_string();
+        };
+        match from
+            .kind
+            .output_name(edge.from_port)
+            .filter(|_| self.many_outputs(edge.from))
+        {
+            Some(port) => format!("{}.{port}", from.name),
+            None => from.name.clone(),
+        }
+    }
+}
+
+impl Selector {
+    /// As pipeline.toml says it: `key`, `value`, `value.FIELD`.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Key => "key".to_string(),
+            Self::Value => "value".to_string(),
+            Self::Field(FieldPath(path)) => format!("value.{}", path.join(".")),
+        }
+    }
+}
+
+fn input_port(node: &Node, edge: &Edge) -> String {
+    match &node.kind {
+        NodeKind::Module(module) if module.inputs.len() > 1 => module
+            .inputs
+            .get(edge.to_port as usize)
+            .map_or(String::new(), |port| format!(" ({port})")),
+        _ => String::new(),
+    }
+}
+
+fn source_details(source: &Source) -> String {
+    let kind = match source.kind {
+        SourceKind::Stream => "",
+        SourceKind::Table => ", a table",
+        SourceKind::Repartition => ", repartitioned",
+    };
+    let start = match source.start {
+        _ if source.kind == SourceKind::Repartition => String::new(),
+        Start::Earliest => ", from the earliest".to_string(),
+        Start::Latest => ", from the latest".to_string(),
+        Start::Time(at) => format!(", from time {at}"),
+    };
+    let plural = if source.topics.len() == 1 { "topic" } else { "topics" };
+    format!(
+        "{plural} {}, {} -> {}{kind}{start}",
+        source.topics.join(", "),
+        source.key.word(),
+        source.value.word()
+    )
+}
+
+fn branch_details(branch: &Branch) -> String {
+    let mut parts: Vec<String> = branch
+        .branches
+        .iter()
+        .map(|(name, predicate)| format!("{name} when {}", predicate.word()))
+        .collect();
+    parts.push(match &branch.default {
+        Some(name) => format!("else {name}"),
+        None => "else dropped".to_string(),
+    });
+    parts.join(", ")
+}
+
+impl Predicate {
+    fn word(&self) -> String {
+        match self {
+            Self::Equals { of, value } => format!("{} = {value}", of.word()),
+            Self::StartsWith { of, prefix } => format!("{} starts with {prefix:?}", of.word()),
+            Self::Exists { of } => format!("{} exists", of.word()),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The logical graph of a pipeline: named nodes, their edges, stores and topics, cut into sub-topologies.
+//!
+//! `pipeline` makes it from a file, `task` runs one sub-topology of it for one partition, `server` creates its topics.
+//! Nothing here does I/O. Names are stable and explicit: a store or an internal topic is never named by a counter.
+
+mod compatibility;
+mod describe;
+pub mod description;
+mod graph;
+mod names;
+mod partitions;
+mod ports;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use compatibility::{Change, compatibility};
+pub use graph::{
+    Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,
+    ModuleStep, Node, NodeKind, OnError, Predicate, Repartition, Retries, Selector, Sink, Source, SourceKind, Start,
+    Store, StoreKind, SubTopology, Topology,
+};
+pub use names::{
+    NAME_BYTES_MAX, changelog_topic, is_internal_topic, name_problem, repartition_topic, times_store, topic_problem,
+};
+pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
+pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
+
+/// Index of a node in [`Topology::nodes`].
+pub type NodeId = usize;
+/// Index of a store in [`Topology::stores`].
+pub type StoreId = usize;

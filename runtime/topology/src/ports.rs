@@ -1,0 +1,145 @@
+//! What goes in and out of a node: ports, formats, stores.
+
+use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology};
+
+impl NodeKind {
+    /// One word for the kind, as `describe` prints it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Module(_) => "module",
+            Self::Branch(_) => "branch",
+            Self::Merge => "merge",
+            Self::SelectKey(_) => "select-key",
+            Self::Repartition(_) => "repartition",
+            Self::Aggregate(aggregate) => aggregate.function.word(),
+            Self::ToTable { .. } => "to-table",
+            Self::Sink(_) => "sink",
+        }
+    }
+
+    pub fn input_ports(&self) -> usize {
+        match self {
+            Self::Source(_) => 0,
+            Self::Module(module) => module.inputs.len(),
+            _ => 1,
+        }
+    }
+
+    pub fn output_ports(&self) -> usize {
+        match self {
+            Self::Module(module) => module.outputs.len(),
+            Self::Branch(branch) => branch.branches.len() + usize::from(branch.default.is_some()),
+            Self::Sink(_) | Self::Repartition(_) => 0,
+            _ => 1,
+        }
+    }
+
+    /// Name of an output port, where ports have names.
+    pub fn output_name(&self, port: u32) -> Option<&str> {
+        let port = usize::try_from(port).ok()?;
+        match self {
+            Self::Module(module) => module.outputs.get(port).map(String::as_str),
+            Self::Branch(branch) => match branch.branches.get(port) {
+                Some((name, _)) => Some(name),
+                None if port == branch.branches.len() => branch.default.as_deref(),
+                None => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The stores that the node reads and writes.
+    pub fn stores(&self) -> Vec<StoreId> {
+        match self {
+            Self::Module(module) => module.stores.clone(),
+            Self::Aggregate(aggregate) => vec![aggregate.store],
+            Self::ToTable { store } => vec![*store],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl crate::AggregateFunction {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::First => "first",
+            Self::Last => "last",
+        }
+    }
+}
+
+impl Format {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::String => "string",
+            Self::I64 => "i64",
+            Self::F64 => "f64",
+            Self::Json => "json",
+            Self::Any => "any",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Bytes, Self::String, Self::I64, Self::F64, Self::Json, Self::Any]
+            .into_iter()
+            .find(|f| f.word() == word)
+    }
+
+    /// Whether what expects `self` may be given `given`. Formats are labels: everything is bytes, so `bytes` and `any`
+    /// take all; nothing else is taken for another.
+    pub fn accepts(self, given: Format) -> bool {
+        matches!(self, Self::Bytes | Self::Any) || given == Self::Any || self == given
+    }
+}
+
+impl Topology {
+    /// The node that owns a store; `None` for internal stores, which belong to their sub-topology.
+    pub fn store_owner(&self, store: StoreId) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.kind.stores().contains(&store))
+    }
+
+    /// The sub-topology that a node is in, once the topology was validated.
+    pub fn sub_topology_of(&self, node: NodeId) -> Option<&crate::SubTopology> {
+        self.sub_topologies.iter().find(|sub| sub.nodes.contains(&node))
+    }
+
+    /// Key and value format of a node's output where the graph alone tells it: `None` behind a module, whose
+    /// description `pipeline` has checked already.
+    pub fn output_formats(&self, node: NodeId) -> Option<(Format, Format)> {
+        // A node's formats follow from its first input; a graph of n nodes has no longer way back than n.
+        let mut at = self.nodes.get(node)?;
+        let mut key: Option<Format> = None;
+        for _ in 0..=self.nodes.len() {
+            let (found_key, found_value) = match &at.kind {
+                NodeKind::Source(source) => (Some(source.key), Some(source.value)),
+                NodeKind::Aggregate(aggregate) => {
+                    (self.stores.get(aggregate.store).map(|s| s.key), Some(aggregate.result))
+                }
+                NodeKind::ToTable { store } => (
+                    self.stores.get(*store).map(|s| s.key),
+                    self.stores.get(*store).map(|s| s.value),
+                ),
+                NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
+                // The new key's format is not in the graph.
+                NodeKind::SelectKey(_) => (Some(Format::Any), None),
+                NodeKind::Branch(_) | NodeKind::Merge => (None, None),
+            };
+            key = key.or(found_key);
+            if let (Some(key), Some(value)) = (key, found_value) {
+                return Some((key, value));
+            }
+            at = self.nodes.get(first_input(at)?)?;
+        }
+        None
+    }
+}
+
+fn first_input(node: &Node) -> Option<NodeId> {
+    node.inputs.first().map(|edge| edge.from)
+}

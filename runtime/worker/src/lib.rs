@@ -1,0 +1,32 @@
+//! One stream thread as a state machine, and the records by which threads and nodes agree who runs what.
+//!
+//! [`Worker`] owns a data consumer, a producer, a reader of control and placement records, and tasks; it is advanced
+//! by [`Worker::poll`] and waits only inside broker calls. It reads no clock and draws no randomness of its own.
+//! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s; threads, REST and
+//! everything that holds several pipelines are `server`'s.
+
+pub mod control;
+pub mod crash;
+pub mod metadata;
+pub mod mutant;
+pub mod placement;
+pub mod stamp;
+
+mod options;
+mod status;
+
+mod commit;
+mod recover;
+mod release;
+mod restore;
+mod run;
+mod slot;
+mod start;
+mod worker;
+
+pub mod coordinator;
+pub mod plan;
+
+pub use options::{Error, MakeError, Now, Options, PositionCommitter, Progress, Random, Stop, TaskFactory};
+pub use status::{Counters, Status, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
+pub use worker::Worker;

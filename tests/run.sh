@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# All tests: format, lints, units, simulation, examples, and the same pipelines on a real Kafka broker.
+#   bash tests/run.sh           everything
+# WASMILL_KAFKA=host:port  uses that broker; else one is started from Maven jars; where neither is possible, its tests are
+# skipped, loudly. Settings of setup.sh apply.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=../setup.sh
+source setup.sh
+
+section() { printf '\n== %s (%s s)\n' "$1" "$SECONDS" >&2; }
+
+kafka_dir=
+finish() { if [[ -n $kafka_dir ]]; then bash tests/kafka/kafka.sh stop "$kafka_dir" || true; rm -rf "$kafka_dir"; fi; }
+trap finish EXIT
+
+section "format"
+if cargo fmt --version >/dev/null 2>&1; then cargo fmt --all --check; else say "SKIPPED: no rustfmt"; fi
+
+section "build (the first time takes long: RocksDB and wasmtime)"
+cargo build --workspace --all-targets
+export WASMILL_BIN=$CARGO_TARGET_DIR/debug/wasmill
+
+section "lints"
+if cargo clippy --version >/dev/null 2>&1; then
+  cargo clippy --workspace --all-targets -- -D warnings
+else
+  say "SKIPPED: no clippy"
+fi
+
+section "guests"
+export WASMILL_GUESTS=$CARGO_TARGET_DIR/guest-components
+mkdir -p "$WASMILL_GUESTS"
+for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass tests/guests/misbehave; do
+  CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
+done
+
+section "a broker"
+if [[ -n ${WASMILL_KAFKA:-} ]]; then
+  say "using $WASMILL_KAFKA"
+elif command -v java >/dev/null && command -v mvn >/dev/null; then
+  kafka_dir=$(mktemp -d)
+  WASMILL_KAFKA=$(bash tests/kafka/kafka.sh start --port "${WASMILL_KAFKA_PORT:-29292}" "$kafka_dir")
+  export WASMILL_KAFKA
+  say "started Kafka at $WASMILL_KAFKA"
+else
+  say "SKIPPED: every test on a real Kafka broker. Set WASMILL_KAFKA=host:port, or install Java 17 and Maven."
+fi
+
+section "tests"
+cargo test --workspace
+
+section "done"

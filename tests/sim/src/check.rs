@@ -1,0 +1,134 @@
+//! What must be true of a world at its end.
+
+use crate::disk;
+use crate::node::{Node, Settings};
+use crate::pipeline::{DEAD, Expected, OUTPUT, PARTITIONS, PIPELINE};
+use crate::run::Case;
+use crate::world::Row;
+use record::{BatchBuilder, TopicPartition};
+use state::memory::Memory;
+use std::collections::BTreeMap;
+use topology::{Emit, Guarantee};
+use worker::TaskState;
+
+/// Every source was processed and committed to its end, nothing is open, every task runs.
+pub fn at_rest(settings: &Settings, nodes: &mut [Node]) -> bool {
+    let world = &settings.world;
+    if world.unsettled() {
+        return false;
+    }
+    let topics = settings.topology.sub_topologies.iter().flat_map(|s| &s.topics);
+    let mut sources = topics.flat_map(|t| (0..PARTITIONS).map(move |p| TopicPartition::new(t.as_str(), p)));
+    let done = sources.all(|p| {
+        let last = world.rows(&p.topic, p.partition).last().map_or(-1, |r| r.offset);
+        world.committed(PIPELINE, &p).is_some_and(|at| at > last)
+    });
+    done && settings.tasks.iter().all(|task| holder(nodes, *task).is_some())
+}
+
+/// The node that runs a task.
+fn holder(nodes: &mut [Node], task: task::TaskId) -> Option<usize> {
+    nodes.iter_mut().position(|node| {
+        node.process.as_mut().is_some_and(|p| {
+            p.threads.iter_mut().any(|t| {
+                t.worker.status().tasks.iter().any(|s| s.task == task && s.state == TaskState::Running)
+            })
+        })
+    })
+}
+
+pub fn statuses(nodes: &mut [Node]) -> String {
+    let mut text = String::new();
+    for node in nodes {
+        for thread in node.process.iter_mut().flat_map(|p| &mut p.threads) {
+            let status = thread.worker.status();
+            text.push_str(&format!("\n  {}: {:?} {:?}", thread.id, status.phase, status.trouble));
+            for task in status.tasks {
+                text.push_str(&format!("\n    {} e{}: {:?}", task.task, task.task_epoch, task.state));
+            }
+        }
+    }
+    text
+}
+
+pub fn all(settings: &Settings, nodes: &[Node], expected: &Expected, case: Case) -> Result<(), String> {
+    outputs(settings, expected, case)?;
+    dead_letters(settings, expected, case)?;
+    stores(settings, nodes)
+}
+
+fn by_key(settings: &Settings, topic: &str) -> BTreeMap<Vec<u8>, Vec<i64>> {
+    let mut counts: BTreeMap<Vec<u8>, Vec<i64>> = BTreeMap::new();
+    for Row { key, value, .. } in (0..PARTITIONS).flat_map(|p| settings.world.rows(topic, p)) {
+        let count = value.and_then(|v| v.try_into().ok()).map_or(-1, i64::from_be_bytes);
+        counts.entry(key.unwrap_or_default()).or_default().push(count);
+    }
+    counts
+}
+
+fn outputs(settings: &Settings, expected: &Expected, case: Case) -> Result<(), String> {
+    let found = by_key(settings, OUTPUT);
+    let exactly_once = case.guarantee == Guarantee::ExactlyOnce;
+    for (word, n) in &expected.words {
+        let counts = found.get(word).cloned().unwrap_or_default();
+        let good = match (exactly_once, case.emit) {
+            (true, Emit::EveryUpdate) => counts.iter().copied().eq(1..=*n),
+            (true, Emit::OnCommit) => counts.is_sorted_by(|a, b| a < b) && counts.last() == Some(n),
+            (false, _) => counts.last().is_some_and(|last| last >= n),
+        };
+        if !good {
+            let word = String::from_utf8_lossy(word);
+            return Err(format!("`{word}` should be counted to {n}, but the output says {counts:?}"));
+        }
+    }
+    match found.keys().find(|word| !expected.words.contains_key(*word)) {
+        Some(word) if exactly_once => Err(format!("`{}` should not come out", String::from_utf8_lossy(word))),
+        _ => Ok(()),
+    }
+}
+
+fn dead_letters(settings: &Settings, expected: &Expected, case: Case) -> Result<(), String> {
+    let mut found: BTreeMap<(Vec<u8>, Vec<u8>), usize> = BTreeMap::new();
+    for row in (0..PARTITIONS).flat_map(|p| settings.world.rows(DEAD, p)) {
+        *found.entry((row.key.unwrap_or_default(), row.value.unwrap_or_default())).or_default() += 1;
+    }
+    let good = match case.guarantee {
+        Guarantee::ExactlyOnce => found == expected.dead,
+        Guarantee::AtLeastOnce => expected.dead.iter().all(|(row, n)| found.get(row).is_some_and(|f| f >= n)),
+    };
+    if good { Ok(()) } else { Err(format!("dead letters {found:?} instead of {:?}", expected.dead)) }
+}
+
+/// Live rows of every store equal what its changelog alone gives.
+fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
+    for task in &settings.tasks {
+        let runs = |node: &&Node| node.process.is_some() && holds(node, *task);
+        let memory = nodes.iter().find(runs).and_then(|n| n.disk.memory(*task));
+        let memory = memory.ok_or_else(|| format!("nobody has task {task}"))?;
+        let scratch = Memory::default();
+        let made = disk::make(&settings.topology, *task, Box::new(scratch.clone()), &settings.dice, 0.0);
+        let mut replica = made.map_err(|e| e.to_string())?;
+        for (store, changelog) in replica.changelogs().to_vec().iter().enumerate() {
+            let mut rows = BatchBuilder::default();
+            let mut next = 0;
+            for row in settings.world.rows(&changelog.topic, changelog.partition) {
+                rows.push(row.key.as_deref(), row.value.as_deref(), row.timestamp);
+                next = row.offset + 1;
+            }
+            replica.restore(store, &rows.finish(), next).map_err(|e| e.to_string())?;
+            if memory.entries(store) != scratch.entries(store) {
+                return Err(format!(
+                    "store {store} of task {task} differs from its changelog {changelog}:\n  {:?}\n  {:?}",
+                    memory.entries(store),
+                    scratch.entries(store)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn holds(node: &Node, task: task::TaskId) -> bool {
+    let threads = node.process.iter().flat_map(|p| &p.threads);
+    threads.filter_map(|t| t.worker.snapshots().ok()).flatten().any(|s| s.task == task)
+}

@@ -1,0 +1,161 @@
+//! The task directories of a node. They outlive its processes; a crash takes each store back to its last flush.
+
+use crate::dice::Dice;
+use crate::pipeline::Splitter;
+use state::memory::Memory;
+use state::{Backend, Bounds, Changes, Error, Snapshot};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use task::{Processor, Task, TaskId};
+use topology::{NodeKind, Topology};
+use worker::control::Run;
+use worker::stamp::Stamp;
+use worker::{MakeError, TaskFactory};
+
+#[derive(Default)]
+struct Directory {
+    memory: Memory,
+    stamp: Option<Stamp>,
+    open: bool,
+}
+
+/// Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct Disk(Arc<Mutex<BTreeMap<TaskId, Directory>>>);
+
+impl Disk {
+    /// After the process is gone: what was not flushed is lost.
+    pub fn crash(&self) {
+        for directory in self.0.lock().unwrap().values_mut() {
+            directory.memory.crash();
+            directory.open = false;
+        }
+    }
+
+    pub fn lose(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// RocksDB flushes when it likes, a task's stores together.
+    pub fn flush_some(&self, dice: &Dice) {
+        for directory in self.0.lock().unwrap().values_mut() {
+            if dice.chance(0.3) {
+                directory.memory.clone().flush().unwrap();
+            }
+        }
+    }
+
+    pub fn memory(&self, task: TaskId) -> Option<Memory> {
+        self.0.lock().unwrap().get(&task).map(|d| d.memory.clone())
+    }
+}
+
+/// An open directory; closed when dropped.
+struct Open {
+    memory: Memory,
+    disk: Disk,
+    task: TaskId,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(directory) = self.disk.0.lock().unwrap().get_mut(&self.task) {
+            directory.open = false;
+        }
+    }
+}
+
+impl Backend for Open {
+    fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.memory.get(store, key)
+    }
+
+    fn scan(
+        &self,
+        store: usize,
+        bounds: &Bounds,
+        descending: bool,
+        visit: state::backend::Visit<'_>,
+    ) -> Result<(), Error> {
+        self.memory.scan(store, bounds, descending, visit)
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<(), Error> {
+        self.memory.apply(changes)
+    }
+
+    fn offset(&self, store: usize) -> Result<Option<i64>, Error> {
+        self.memory.offset(store)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.memory.flush()
+    }
+
+    fn wipe(&mut self) -> Result<(), Error> {
+        self.memory.wipe()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+        self.memory.snapshot()
+    }
+}
+
+/// Makes tasks of the simulated pipeline on a disk.
+pub struct Factory {
+    pub disk: Disk,
+    pub topology: Arc<Topology>,
+    pub dice: Dice,
+    pub moody: f64,
+}
+
+pub fn make(
+    topology: &Arc<Topology>,
+    id: TaskId,
+    backend: Box<dyn Backend>,
+    dice: &Dice,
+    moody: f64,
+) -> Result<Task, task::Error> {
+    let nodes = &topology.sub_topologies[id.sub_topology as usize].nodes;
+    let modules = nodes.iter().filter(|n| matches!(topology.nodes[**n].kind, NodeKind::Module(_)));
+    let processors: HashMap<usize, Box<dyn Processor>> =
+        modules.map(|n| (*n, Box::new(Splitter { dice: dice.clone(), moody }) as Box<dyn Processor>)).collect();
+    let counts = topology.partition_counts(&|_| Some(crate::pipeline::PARTITIONS)).unwrap().counts;
+    let options = task::Options {
+        run_records_max: 8,
+        partition_count_of: counts.into_iter().collect(),
+        ..task::Options::default()
+    };
+    Task::new(Arc::clone(topology), id, processors, backend, options)
+}
+
+impl TaskFactory for Factory {
+    fn make(&mut self, id: TaskId, _: Run) -> Result<Task, MakeError> {
+        let memory = {
+            let mut disk = self.disk.0.lock().unwrap();
+            let directory = disk.entry(id).or_default();
+            if directory.open {
+                return Err(MakeError { again: true, cause: "another thread holds the directory".into() });
+            }
+            directory.open = true;
+            directory.memory.clone()
+        };
+        let backend = Box::new(Open { memory, disk: self.disk.clone(), task: id });
+        make(&self.topology, id, backend, &self.dice, self.moody)
+            .map_err(|e| MakeError { again: false, cause: e.to_string() })
+    }
+
+    fn schemas(&self, id: TaskId) -> Vec<u32> {
+        let sub = &self.topology.sub_topologies[id.sub_topology as usize];
+        sub.stores.iter().map(|s| self.topology.stores[*s].schema).collect()
+    }
+
+    fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
+        Ok(self.disk.0.lock().unwrap().get(&id).and_then(|d| d.stamp.clone()))
+    }
+
+    fn set_stamp(&mut self, id: TaskId, stamp: Option<&Stamp>) -> Result<(), MakeError> {
+        self.disk.0.lock().unwrap().entry(id).or_default().stamp = stamp.cloned();
+        Ok(())
+    }
+}

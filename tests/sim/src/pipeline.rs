@@ -1,0 +1,192 @@
+//! The pipeline of every world: rows of words → a module (1:n, with a store, sometimes trapping) → repartition by word
+//! → count → sink; and what must come out of it.
+
+use crate::dice::Dice;
+use record::BatchBuilder;
+use std::collections::BTreeMap;
+use task::processor::{Answer, Context, Emission, Emitted, Failure, Input, Now, RowOutcome};
+use task::Processor;
+use topology::{
+    Aggregate, AggregateFunction, DeadLetters, Edge, Emit, Format, Guarantee, Limits, ModuleStep, Node, NodeKind,
+    OnError, Repartition, Retries, Selector, Sink, Source, SourceKind, Start, Store, StoreKind, Topology,
+};
+
+pub const PIPELINE: &str = "sim";
+pub const INPUT: &str = "words";
+pub const OUTPUT: &str = "counts";
+pub const DEAD: &str = "dead";
+pub const PARTITIONS: i32 = 2;
+/// A row with this word fails in the module, always.
+pub const BAD: &str = "bad";
+/// A word that no topic but the dead letters takes.
+pub const POISON: &str = "poison";
+
+fn source(topic: &str, kind: SourceKind) -> NodeKind {
+    NodeKind::Source(Source {
+        topics: vec![topic.into()],
+        kind,
+        key: Format::Bytes,
+        value: Format::Bytes,
+        start: Start::Earliest,
+        create: None,
+    })
+}
+
+fn store(name: &str, kind: StoreKind, value: Format, emit: Emit) -> Store {
+    Store {
+        name: name.into(),
+        kind,
+        schema: 1,
+        key: Format::Bytes,
+        value,
+        changelog: topology::changelog_topic(PIPELINE, name),
+        emit,
+    }
+}
+
+pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
+    let module = ModuleStep {
+        module: "split".into(),
+        version: "1".into(),
+        digest: "00".into(),
+        inputs: vec!["in".into()],
+        outputs: vec!["out".into()],
+        stores: vec![0],
+        params: Default::default(),
+        needs_headers: false,
+        needs_origin: false,
+        needs_stream_times: false,
+        on_error: OnError::DeadLetter,
+        retries: Retries { max: 1_000, backoff_ms_min: 5, backoff_ms_max: 50 },
+        limits: Limits::default(),
+    };
+    let topic = topology::repartition_topic(PIPELINE, "count");
+    let repartition =
+        Repartition { topic: topic.clone(), key: Format::Bytes, value: Format::Bytes, partitions: Some(PARTITIONS) };
+    let count = Aggregate {
+        function: AggregateFunction::Count,
+        of: Selector::Value,
+        of_format: Format::Bytes,
+        result: Format::I64,
+        store: 1,
+        emit,
+    };
+    let sink = Sink { topic: OUTPUT.into(), key: Format::Bytes, value: Format::I64, create: None };
+    let nodes: [(&str, NodeKind, Option<usize>); 6] = [
+        ("rows", source(INPUT, SourceKind::Stream), None),
+        ("split", NodeKind::Module(module), Some(0)),
+        ("count-repartition", NodeKind::Repartition(repartition), Some(1)),
+        ("count-source", source(&topic, SourceKind::Repartition), None),
+        ("count", NodeKind::Aggregate(count), Some(3)),
+        ("out", NodeKind::Sink(sink), Some(4)),
+    ];
+    let node = |(name, kind, from): (&str, NodeKind, Option<usize>)| Node {
+        name: name.into(),
+        kind,
+        inputs: from.map(|from| Edge { from, from_port: 0, to_port: 0 }).into_iter().collect(),
+    };
+    let topology = Topology {
+        name: PIPELINE.into(),
+        guarantee,
+        nodes: nodes.into_iter().map(node).collect(),
+        stores: vec![
+            store("split-seen", StoreKind::KeyValue, Format::Bytes, Emit::EveryUpdate),
+            store("count", StoreKind::Timestamped, Format::I64, emit),
+        ],
+        sub_topologies: Vec::new(),
+        dead_letters: Some(DeadLetters { topic: DEAD.into() }),
+    };
+    topology.validated().expect("the pipeline of the simulation is valid")
+}
+
+/// Splits a row into its words and counts, in its store, the rows of each key.
+pub struct Splitter {
+    pub dice: Dice,
+    /// Chance that a call traps, or that a row asks to be tried again.
+    pub moody: f64,
+}
+
+impl Splitter {
+    fn count_row(context: &mut Context, key: &[u8], timestamp: i64) -> Result<(), Failure> {
+        let host = |e: state::Error| Failure::Host(e.to_string());
+        let store = context.store_of[0];
+        let old = context.stores.read(store, key, |v| v.map(<[u8]>::to_vec)).map_err(host)?;
+        let old = old.map_or(0, |v| u64::from_be_bytes(v.try_into().expect("8 bytes")));
+        context.stores.write(store, key, Some(&(old + 1).to_be_bytes()), timestamp).map_err(host)
+    }
+}
+
+impl Processor for Splitter {
+    fn open(&mut self, _: &mut Context) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn process(&mut self, context: &mut Context, _: Now, input: &Input) -> Result<Answer, Failure> {
+        let rows = &input.batch;
+        let (mut causes, mut words, mut outcomes) = (Vec::new(), BatchBuilder::default(), Vec::new());
+        for row in 0..rows.len() {
+            let (key, value) = (rows.key(row).unwrap_or_default(), rows.value(row).unwrap_or_default());
+            let text = std::str::from_utf8(value).expect("the simulation writes text");
+            if text.split(' ').any(|w| w == BAD) {
+                outcomes.push((row as u32, RowOutcome::Fail("a bad word".into())));
+                break;
+            }
+            if self.dice.chance(self.moody) {
+                outcomes.push((row as u32, RowOutcome::Retry { after_ms: 5, reason: "not now".into() }));
+                break;
+            }
+            Self::count_row(context, key, rows.timestamps()[row])?;
+            for word in text.split(' ') {
+                causes.push(row as u32);
+                words.push(Some(word.as_bytes()), Some(word.as_bytes()), 0);
+            }
+        }
+        // A row alone that traps would count as the culprit and go to the dead letters.
+        if rows.len() > 1 && self.dice.chance(self.moody) {
+            return Err(Failure::Trap { cause: "a simulated trap".into(), backtrace: String::new() });
+        }
+        let words = words.finish();
+        let emission = Emission {
+            causes: Some(causes),
+            keys: Some(words.keys().clone()),
+            values: Some(words.values().clone()),
+            ..Emission::default()
+        };
+        Ok(Answer { emitted: Emitted::Rows(emission), outcomes })
+    }
+
+    fn punctuate(&mut self, _: &mut Context, _: Now, _: &str) -> Result<Emission, Failure> {
+        Ok(Emission::default())
+    }
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn close(&mut self) {}
+
+    fn module(&self) -> &str {
+        "split@1"
+    }
+}
+
+/// What a fault-free run gives.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// How often each word was counted.
+    pub words: BTreeMap<Vec<u8>, i64>,
+    /// Rows that end as dead letters, by key and value.
+    pub dead: BTreeMap<(Vec<u8>, Vec<u8>), usize>,
+}
+
+impl Expected {
+    pub fn add(&mut self, key: &[u8], text: &str) {
+        if text.split(' ').any(|w| w == BAD || w == POISON) {
+            *self.dead.entry((key.to_vec(), text.as_bytes().to_vec())).or_default() += 1;
+            return;
+        }
+        for word in text.split(' ') {
+            *self.words.entry(word.as_bytes().to_vec()).or_default() += 1;
+        }
+    }
+}

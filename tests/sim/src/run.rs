@@ -1,0 +1,277 @@
+//! One run: a world, its nodes, a time of trouble, a time of calm, and what must be true at the end.
+
+use crate::check;
+use crate::dice::Dice;
+use crate::node::{CONTROL, Hits, Node, SESSION_MS, Settings, Watch};
+use crate::pipeline::{self, BAD, DEAD, Expected, INPUT, OUTPUT, PARTITIONS, PIPELINE, POISON};
+use crate::world::{Faults, World};
+use broker::{Admin, Broker, Cleanup, CommittedOffset, NewTopic};
+use record::TopicPartition;
+use std::sync::{Arc, Mutex};
+use task::TaskId;
+use topology::{Emit, Guarantee};
+use worker::control::{PipelineRecord, Run, State};
+use worker::crash::CrashPoint;
+use worker::mutant::Mutant;
+use worker::placement;
+
+/// What makes a run. Everything else follows from the seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub seed: u64,
+    pub guarantee: Guarantee,
+    pub emit: Emit,
+    pub nodes: usize,
+    pub threads: u32,
+    /// The world behaves like the embedded log.
+    pub embedded: bool,
+    pub mutant: Option<Mutant>,
+}
+
+impl Case {
+    /// Kinds of worlds take turns.
+    pub fn of(seed: u64) -> Self {
+        let at_least_once = seed % 8 == 7;
+        Self {
+            seed,
+            guarantee: if at_least_once { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce },
+            emit: if seed % 3 == 2 { Emit::OnCommit } else { Emit::EveryUpdate },
+            nodes: 1 + (seed / 2 % 2) as usize,
+            threads: 1 + (seed % 2) as u32,
+            embedded: seed % 16 == 5,
+            mutant: None,
+        }
+    }
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub hits: Hits,
+    pub crashes: u32,
+    pub freezes: u32,
+    pub virtual_ms: i64,
+    pub rows_out: usize,
+}
+
+const TROUBLE_TURNS: usize = 450;
+const ROWS: usize = 60;
+/// Virtual time after the end of all faults within which everything must be done: some sessions, transaction timeouts
+/// and back-offs. What takes longer is a livelock.
+const CALM_MS_MAX: i64 = 60_000;
+
+struct Scene {
+    case: Case,
+    settings: Settings,
+    nodes: Vec<Node>,
+    expected: Expected,
+    rows_left: usize,
+    moody: f64,
+    figures: Figures,
+}
+
+/// Runs `case` to its end.
+///
+/// # Errors
+/// What was not as it must be.
+pub fn run(case: Case) -> Result<Figures, String> {
+    let mut scene = Scene::new(case);
+    scene.trouble();
+    let calm = scene.calm();
+    scene.figures.hits = scene.settings.watch.hits.lock().unwrap().clone();
+    let checked = calm.and_then(|()| check::all(&scene.settings, &scene.nodes, &scene.expected, case));
+    let Scene { settings, mut figures, nodes, .. } = scene;
+    drop(nodes);
+    figures.virtual_ms = settings.world.now();
+    figures.rows_out = (0..PARTITIONS).map(|p| settings.world.rows(OUTPUT, p).len()).sum();
+    checked.map(|()| figures).map_err(|e| format!("{case:?}: {e}\n{}", settings.world.describe()))
+}
+
+impl Scene {
+    fn new(case: Case) -> Self {
+        let faults = if case.embedded { Faults::embedded() } else { Faults::kind() };
+        let world = World::new(case.seed, faults);
+        let topology = Arc::new(pipeline::topology(case.guarantee, case.emit));
+        let run = Run { incarnation: uuid::Uuid::from_u128(u128::from(case.seed) + 1), epoch: 1 };
+        let subs = topology.sub_topologies.iter();
+        let tasks: Vec<TaskId> = subs
+            .flat_map(|s| (0..PARTITIONS).map(|partition| TaskId { sub_topology: s.id, partition }))
+            .collect();
+        let dice = Dice::new(case.seed ^ 0x5eed);
+        let watch = Arc::new(Watch {
+            dice: dice.clone(),
+            favourite: CrashPoint::ALL[(case.seed / 4) as usize % CrashPoint::ALL.len()],
+            armed: Mutex::new(true),
+            hits: Mutex::default(),
+        });
+        let settings =
+            Settings { world, topology, run, tasks, dice, watch, mutant: case.mutant, threads: case.threads };
+        prepare(&settings);
+        let nodes = (1..=case.nodes).map(|n| Node::new(&format!("n{n}"))).collect();
+        Self {
+            case,
+            settings,
+            nodes,
+            expected: Expected::default(),
+            rows_left: ROWS,
+            moody: 0.02,
+            figures: Figures::default(),
+        }
+    }
+
+    fn trouble(&mut self) {
+        let dice = self.settings.dice.clone();
+        if !self.case.embedded {
+            self.settings.world.set_faults(Faults::kafka());
+        }
+        for _ in 0..TROUBLE_TURNS {
+            self.settings.world.advance(dice.between(0, 12));
+            if dice.chance(0.3) {
+                self.produce();
+            }
+            if dice.chance(0.05) {
+                self.settings.world.compact();
+            }
+            let n = dice.below(self.nodes.len());
+            self.disturb(n, &dice);
+            for _ in 0..3 {
+                self.poll(n, &dice);
+            }
+        }
+    }
+
+    /// One node, one of its state machines.
+    fn poll(&mut self, n: usize, dice: &Dice) {
+        let now = self.settings.world.now();
+        let Some(node) = self.nodes.get_mut(n).filter(|n| now >= n.frozen_until) else { return };
+        match dice.below(self.case.threads as usize + 1) {
+            0 => node.poll_coordinator(now),
+            t => node.poll_thread(&self.settings, t - 1, now, self.moody),
+        }
+    }
+
+    fn disturb(&mut self, n: usize, dice: &Dice) {
+        let (now, alone) = (self.settings.world.now(), self.nodes.len() == 1);
+        let exactly_once = self.case.guarantee == Guarantee::ExactlyOnce;
+        let node = &mut self.nodes[n];
+        if node.process.is_none() {
+            if dice.chance(if alone { 0.3 } else { 0.1 }) {
+                if dice.chance(0.15) {
+                    node.disk.lose();
+                }
+                node.start(&self.settings, self.moody);
+            }
+            return;
+        }
+        if now < node.frozen_until {
+            return;
+        }
+        if dice.chance(0.1) {
+            node.disk.flush_some(dice);
+        }
+        if dice.chance(0.004) {
+            node.crash();
+            self.figures.crashes += 1;
+        } else if dice.chance(0.004) {
+            node.bounce();
+        } else if dice.chance(0.004) {
+            node.restart_thread(&self.settings, dice.below(self.case.threads as usize), now, self.moody);
+        } else if exactly_once && dice.chance(0.006) {
+            // Longer than a session: it comes back as a zombie. At-least-once promises nothing then.
+            node.frozen_until = now + dice.between(SESSION_MS / 2, SESSION_MS * 4);
+            self.figures.freezes += 1;
+        }
+    }
+
+    fn produce(&mut self) {
+        if self.rows_left == 0 {
+            return;
+        }
+        self.rows_left -= 1;
+        let dice = &self.settings.dice;
+        let mut words: Vec<&str> =
+            (0..=dice.below(3)).map(|_| ["a", "b", "c", "d", "e"][dice.below(5)]).collect();
+        match dice.below(60) {
+            0 => words.push(BAD),
+            1 => words.push(POISON),
+            _ => {}
+        }
+        let key = format!("k{}", dice.below(4));
+        let text = words.join(" ");
+        let partition = dice.below(PARTITIONS as usize) as i32;
+        self.settings.world.append(INPUT, partition, key.as_bytes(), text.as_bytes());
+        self.expected.add(key.as_bytes(), &text);
+    }
+
+    /// Faults end; everything must come to rest.
+    fn calm(&mut self) -> Result<(), String> {
+        if !self.case.embedded {
+            self.settings.world.set_faults(Faults::kind());
+        }
+        *self.settings.watch.armed.lock().unwrap() = false;
+        while self.rows_left > 0 {
+            self.produce();
+        }
+        let began = self.settings.world.now();
+        for turn in 0_usize.. {
+            self.settings.world.advance(if turn < 200 { 5 } else { 15 });
+            let now = self.settings.world.now();
+            for node in &mut self.nodes {
+                node.frozen_until = 0;
+                if node.process.is_none() {
+                    node.start(&self.settings, 0.0);
+                }
+                node.poll_coordinator(now);
+                for t in 0..self.case.threads as usize {
+                    node.poll_thread(&self.settings, t, now, 0.0);
+                }
+            }
+            if turn % 8 == 7 && check::at_rest(&self.settings, &mut self.nodes) {
+                return Ok(());
+            }
+            if now - began > CALM_MS_MAX {
+                break;
+            }
+        }
+        Err(format!("not at rest after {CALM_MS_MAX} ms: {}", check::statuses(&mut self.nodes)))
+    }
+}
+
+/// Topics, start positions and the pipeline's record, as `server` makes them before nodes join.
+fn prepare(settings: &Settings) {
+    let world = &settings.world;
+    let mut admin = world.admin().unwrap();
+    let counts = settings.topology.partition_counts(&|_| Some(PARTITIONS)).unwrap();
+    let topic = |name: &str, partitions: i32, cleanup: Cleanup| NewTopic {
+        name: name.into(),
+        partitions,
+        cleanup,
+        settings: Default::default(),
+    };
+    let mut topics = vec![
+        topic(CONTROL, 1, Cleanup::Compact),
+        topic(&placement::topic(PIPELINE), 1, Cleanup::Compact),
+        topic(&placement::token_topic(PIPELINE), 1, Cleanup::Compact),
+    ];
+    topics.extend([INPUT, OUTPUT, DEAD].map(|t| topic(t, PARTITIONS, Cleanup::Delete)));
+    for internal in &counts.internal {
+        let cleanup = if internal.cleanup == "delete" { Cleanup::Delete } else { Cleanup::Compact };
+        topics.push(topic(&internal.name, internal.partitions, cleanup));
+    }
+    admin.create(&topics).unwrap();
+    let sources = settings.topology.sub_topologies.iter().flat_map(|s| &s.topics);
+    let starts: Vec<CommittedOffset> = sources
+        .flat_map(|t| (0..PARTITIONS).map(move |p| TopicPartition::new(t.as_str(), p)))
+        .map(|partition| CommittedOffset { partition, offset: 0, metadata: String::new() })
+        .collect();
+    admin.commit(PIPELINE, &starts).unwrap();
+    let record = PipelineRecord {
+        incarnation: settings.run.incarnation,
+        epoch: settings.run.epoch,
+        state: State::Running,
+        rest: Default::default(),
+    };
+    let key = worker::control::key(PIPELINE);
+    world.append(CONTROL, 0, key.as_bytes(), &record.encode().unwrap());
+    world.poison(POISON.as_bytes(), DEAD);
+}
