@@ -43,11 +43,21 @@ pub fn refused(status: u16, problem: &Problem) -> anyhow::Error {
     Exit { code, message: problem.message.clone() }.into()
 }
 
+/// A node that does not start: a directory, an address or a setting is the user's, a broker or a damaged log is not.
+pub fn not_started(refusal: &server::Refusal) -> anyhow::Error {
+    let code = if refusal.fault == server::Fault::Invalid { Code::User } else { Code::Ours };
+    Exit { code, message: refusal.message.clone() }.into()
+}
+
 /// The process's exit code for an error, after it was printed.
 pub fn report(error: &anyhow::Error) -> u8 {
     let exit = error.downcast_ref::<Exit>();
     let text = format!("{error:#}");
-    if !text.is_empty() {
+    let text = text.trim_end();
+    // Diagnostics of a pipeline file begin with `error[CODE]` each.
+    if text.starts_with("error[") {
+        anstream::eprintln!("{text}");
+    } else if !text.is_empty() {
         anstream::eprintln!("error: {text}");
     }
     exit.map_or(Code::User, |exit| exit.code) as u8

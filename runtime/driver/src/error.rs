@@ -9,7 +9,7 @@ pub enum Error {
     #[error("step `{step}`: {cause}")]
     Processor { step: String, cause: String },
     #[error("task {id}: {error}")]
-    Task { id: TaskId, error: task::Error },
+    Task { id: TaskId, error: Box<task::Error> },
     /// What the changelog of a store gives is not what the store holds: a defect of the engine.
     #[error("store `{store}` and its changelog differ")]
     Changelog { store: String },

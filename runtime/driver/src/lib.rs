@@ -4,7 +4,8 @@
 //! to a topic that another one reads is read at once. Time stands still unless it is moved, commits come only when they
 //! are asked for, and a restart throws away everything that a crash after a commit would. The same calls give the same
 //! results, and records piped together give what they give one by one: the driver hands a task as many at once as do
-//! not depend on the order in which its inputs are read.
+//! not depend on the order in which its inputs are read. After an error the driver is only good for looking at what was
+//! done before.
 //!
 //! What stands in a file of a case, and what is to come out of it, is left to the callers.
 
@@ -69,7 +70,9 @@ impl Driver {
             wall_time,
         };
         for sub in &driver.topology.sub_topologies {
-            driver.slots.push(Slot::new(&driver.topology, sub, &driver.new_processor)?);
+            driver
+                .slots
+                .push(Slot::new(&driver.topology, sub, &driver.new_processor)?);
         }
         for slot in &mut driver.slots {
             slot.start(wall_time)?;
@@ -110,7 +113,12 @@ impl Driver {
     pub fn waiting(&self) -> Option<(usize, i64)> {
         let queued: usize = self.slots.iter().map(Slot::queued).sum();
         let records = queued + self.stretches.len();
-        let until = self.slots.iter().filter(|s| s.queued() > 0).filter_map(|s| s.idle_until).min();
+        let until = self
+            .slots
+            .iter()
+            .filter(|s| s.queued() > 0)
+            .filter_map(|s| s.idle_until)
+            .min();
         (records > 0).then(|| (records, until.unwrap_or(self.wall_time)))
     }
 
@@ -132,16 +140,28 @@ impl Driver {
         let shown = entries.into_iter().map(|(key, stored)| match timestamped {
             true => {
                 let (timestamp, value) = split(&stored);
-                StoreEntry { key, value: value.to_vec(), timestamp: Some(timestamp) }
+                StoreEntry {
+                    key,
+                    value: value.to_vec(),
+                    timestamp: Some(timestamp),
+                }
             }
-            false => StoreEntry { key, value: stored, timestamp: None },
+            false => StoreEntry {
+                key,
+                value: stored,
+                timestamp: None,
+            },
         });
         Some(shown.collect())
     }
 
     /// Source rows in the largest run so far: whether anything went in batches at all.
     pub fn run_rows_max(&self) -> usize {
-        self.slots.iter().map(|slot| slot.run_rows_max).max().unwrap_or_default()
+        self.slots
+            .iter()
+            .map(|slot| slot.run_rows_max)
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -153,5 +173,10 @@ fn topics(topology: &Topology) -> impl Iterator<Item = Arc<str>> {
         NodeKind::Repartition(repartition) => vec![repartition.topic.as_str().into()],
         _ => Vec::<Arc<str>>::new(),
     });
-    of_nodes.chain(topology.dead_letters.iter().map(|letters| letters.topic.as_str().into()))
+    of_nodes.chain(
+        topology
+            .dead_letters
+            .iter()
+            .map(|letters| letters.topic.as_str().into()),
+    )
 }

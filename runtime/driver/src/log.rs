@@ -43,7 +43,10 @@ impl Log {
                 key: batch.key(row).map(<[u8]>::to_vec),
                 value: batch.value(row).map(<[u8]>::to_vec),
                 timestamp: *timestamp,
-                headers: batch.headers().map(|headers| headers.row(row).to_vec()).unwrap_or_default(),
+                headers: batch
+                    .headers()
+                    .map(|headers| headers.row(row).to_vec())
+                    .unwrap_or_default(),
             });
         }
     }
@@ -59,7 +62,12 @@ impl Log {
             return None;
         }
         let next = self.end();
-        Some(Fetched { partition: partition.clone(), offsets: (from..next).collect(), records: columns(records), next })
+        Some(Fetched {
+            partition: partition.clone(),
+            offsets: (from..next).collect(),
+            records: columns(records),
+            next,
+        })
     }
 }
 

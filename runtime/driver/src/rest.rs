@@ -4,7 +4,6 @@ use task::Staged;
 
 use crate::Driver;
 use crate::error::Error;
-use crate::log::Log;
 use crate::slot::Slot;
 
 /// Runs without a record piped or time moved: a topology that needs more goes in a circle.
@@ -20,6 +19,19 @@ pub enum RestoreFrom {
     Stores,
     /// The changelogs, as on another node. They must give what the stores held.
     Changelogs,
+}
+
+/// Runs a task until it has nothing to do; whether there was anything.
+fn run_out(slot: &mut Slot, wall_time: i64, runs: &mut usize) -> Result<bool, Error> {
+    let mut worked = false;
+    while slot.run(wall_time)? {
+        worked = true;
+        *runs += 1;
+        if *runs > RUNS_MAX {
+            return Err(Error::Restless { runs: RUNS_MAX });
+        }
+    }
+    Ok(worked)
 }
 
 impl Driver {
@@ -38,12 +50,16 @@ impl Driver {
                 self.settle()?;
             }
         }
-        Err(Error::Restless { runs: COMMIT_ROUNDS_MAX })
+        Err(Error::Restless {
+            runs: COMMIT_ROUNDS_MAX,
+        })
     }
 
     fn commit_slot(&mut self, slot: usize) -> Result<(), Error> {
         let wall_time = self.wall_time;
-        let Some(slot) = self.slots.get_mut(slot) else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(slot) else {
+            return Ok(());
+        };
         if !slot.uncommitted() {
             return Ok(());
         }
@@ -89,17 +105,15 @@ impl Driver {
         loop {
             let mut worked = false;
             for number in 0..self.slots.len() {
-                let Some(slot) = self.slots.get_mut(number) else { continue };
+                let Some(slot) = self.slots.get_mut(number) else {
+                    continue;
+                };
                 slot.fetch(&self.logs)?;
-                while slot.run(self.wall_time)? {
-                    worked = true;
-                    *runs += 1;
-                    if *runs > RUNS_MAX {
-                        return Err(Error::Restless { runs: RUNS_MAX });
-                    }
-                }
+                let ran = run_out(slot, self.wall_time, runs);
                 let staged = slot.take_staged();
+                // What passed before a failure stands.
                 self.write(&staged);
+                worked |= ran?;
             }
             if !worked {
                 return Ok(());
@@ -109,7 +123,7 @@ impl Driver {
 
     fn write(&mut self, staged: &[Staged]) {
         for rows in staged {
-            self.logs.entry(rows.topic.clone()).or_insert_with(Log::default).append(&rows.batch);
+            self.logs.entry(rows.topic.clone()).or_default().append(&rows.batch);
         }
     }
 }

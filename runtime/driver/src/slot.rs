@@ -34,12 +34,18 @@ pub struct Slot {
 }
 
 fn failed(id: TaskId) -> impl Fn(task::Error) -> Error {
-    move |error| Error::Task { id, error }
+    move |error| Error::Task {
+        id,
+        error: Box::new(error),
+    }
 }
 
 impl Slot {
     pub fn new(topology: &Arc<Topology>, sub: &SubTopology, new: &NewProcessor) -> Result<Self, Error> {
-        let id = TaskId { sub_topology: sub.id, partition: 0 };
+        let id = TaskId {
+            sub_topology: sub.id,
+            partition: 0,
+        };
         let memory = Memory::default();
         let task = made(topology, sub, id, &memory, new)?;
         Ok(Self {
@@ -88,7 +94,7 @@ impl Slot {
             }
             Ran::Full => {
                 let error = task::Error::Contract("uncommitted changes have no bound here, and reached it".into());
-                Err(Error::Task { id: self.id, error })
+                Err(failed(self.id)(error))
             }
         }
     }
@@ -98,7 +104,11 @@ impl Slot {
     }
 
     pub fn queued(&self) -> usize {
-        self.task.sources().iter().map(|source| self.task.buffered(source).records).sum()
+        self.task
+            .sources()
+            .iter()
+            .map(|source| self.task.buffered(source).records)
+            .sum()
     }
 
     pub fn uncommitted(&self) -> bool {
@@ -138,7 +148,10 @@ impl Slot {
         from: RestoreFrom,
         wall_time: i64,
     ) -> Result<(), Error> {
-        let sub = topology.sub_topologies.iter().find(|sub| sub.id == self.id.sub_topology);
+        let sub = topology
+            .sub_topologies
+            .iter()
+            .find(|sub| sub.id == self.id.sub_topology);
         let Some(sub) = sub else { return Ok(()) };
         self.task.flush_state().map_err(failed(self.id))?;
         let memory = match from {
@@ -167,7 +180,9 @@ impl Slot {
             let mut next = 0;
             for page in changelog.records().chunks(RESTORE_ROWS) {
                 next += page.len() as i64;
-                self.task.restore(store, &columns(page), next).map_err(failed(self.id))?;
+                self.task
+                    .restore(store, &columns(page), next)
+                    .map_err(failed(self.id))?;
             }
         }
         Ok(())
@@ -187,10 +202,15 @@ fn made(
 ) -> Result<Task, Error> {
     let mut processors = HashMap::new();
     for node in &sub.nodes {
-        let Some(found) = topology.nodes.get(*node) else { continue };
+        let Some(found) = topology.nodes.get(*node) else {
+            continue;
+        };
         if let NodeKind::Module(step) = &found.kind {
             let made = new(id, *node, step);
-            let made = made.map_err(|cause| Error::Processor { step: found.name.clone(), cause })?;
+            let made = made.map_err(|cause| Error::Processor {
+                step: found.name.clone(),
+                cause,
+            })?;
             processors.insert(*node, made);
         }
     }

@@ -42,13 +42,23 @@ impl Stretches {
                     _ => {}
                 }
             }
-            topics.extend(topology.dead_letters.iter().map(|letters| letters.topic.as_str().into()));
+            topics.extend(
+                topology
+                    .dead_letters
+                    .iter()
+                    .map(|letters| letters.topic.as_str().into()),
+            );
             written.push(topics);
         }
         for topics in &mut written {
             topics.retain(|topic| readers.contains_key(topic));
         }
-        let mut stretches = Self { waiting: VecDeque::new(), readers, fed: written, apart: Vec::new() };
+        let mut stretches = Self {
+            waiting: VecDeque::new(),
+            readers,
+            fed: written,
+            apart: Vec::new(),
+        };
         stretches.apart = (0..stretches.fed.len()).map(|sub| stretches.stays_apart(sub)).collect();
         stretches
     }
@@ -86,12 +96,18 @@ impl Stretches {
     /// Sub-topologies, each after those that feed it as far as they go in no circle.
     pub fn upstream_first(&self) -> Vec<usize> {
         let feeds = |from: usize, to: usize| {
-            from != to && self.derived(from).iter().any(|t| self.readers.get(*t).is_some_and(|r| r.contains(&to)))
+            from != to
+                && self
+                    .derived(from)
+                    .iter()
+                    .any(|t| self.readers.get(*t).is_some_and(|r| r.contains(&to)))
         };
         let mut left: Vec<usize> = (0..self.fed.len()).collect();
         let mut order = Vec::new();
         while !left.is_empty() {
-            let free = left.iter().position(|sub| left.iter().all(|other| !feeds(*other, *sub)));
+            let free = left
+                .iter()
+                .position(|sub| left.iter().all(|other| !feeds(*other, *sub)));
             order.push(left.remove(free.unwrap_or(0)));
         }
         order
@@ -125,14 +141,23 @@ impl Stretches {
         let fits = |(row, piped): (usize, &Piped)| {
             self.readers.get(&piped.topic).map(Vec::as_slice) == Some(readers) && self.comes_last(row, piped)
         };
-        self.waiting.iter().enumerate().skip(1).position(|row| !fits(row)).map_or(self.waiting.len(), |n| n + 1)
+        self.waiting
+            .iter()
+            .enumerate()
+            .skip(1)
+            .position(|row| !fits(row))
+            .map_or(self.waiting.len(), |n| n + 1)
     }
 
     /// Whether the record at `row` is read after all before it. It stands at the head of its input as soon as the one
     /// before it in its topic was read, and must lose against all that were piped in between. Ties go by topic.
     fn comes_last(&self, row: usize, piped: &Piped) -> bool {
         let key = |piped: &Piped| (piped.record.timestamp, Arc::clone(&piped.topic));
-        let between = self.waiting.range(..row).rev().take_while(|other| other.topic != piped.topic);
+        let between = self
+            .waiting
+            .range(..row)
+            .rev()
+            .take_while(|other| other.topic != piped.topic);
         let own = key(piped);
         between.into_iter().all(|other| key(other) < own)
     }
@@ -148,7 +173,10 @@ mod tests {
         let mut made = Stretches {
             waiting: VecDeque::new(),
             readers: BTreeMap::new(),
-            fed: fed.iter().map(|topics| topics.iter().map(|t| Arc::from(*t)).collect()).collect(),
+            fed: fed
+                .iter()
+                .map(|topics| topics.iter().map(|t| Arc::from(*t)).collect())
+                .collect(),
             apart: Vec::new(),
         };
         for (topic, sub) in readers {
@@ -160,8 +188,14 @@ mod tests {
 
     fn lengths(stretches: &mut Stretches, records: &[(&str, i64)]) -> Vec<usize> {
         for (topic, timestamp) in records {
-            let record = Record { timestamp: *timestamp, ..Record::default() };
-            stretches.push(Piped { topic: Arc::from(*topic), record });
+            let record = Record {
+                timestamp: *timestamp,
+                ..Record::default()
+            };
+            stretches.push(Piped {
+                topic: Arc::from(*topic),
+                record,
+            });
         }
         std::iter::from_fn(|| Some(stretches.take().len()).filter(|n| *n > 0)).collect()
     }
@@ -190,7 +224,13 @@ mod tests {
         let mut circle = stretches(&[("a", 0), ("r", 1), ("s", 0)], &[&["r"], &["s"]]);
         assert_eq!(lengths(&mut circle, &[("a", 1), ("a", 2)]), [1, 1]);
         let mut beside = stretches(&[("a", 0), ("r", 1), ("b", 1)], &[&["r"], &[]]);
-        assert_eq!(lengths(&mut beside, &[("a", 1), ("b", 2), ("b", 3), ("a", 4)]), [1, 2, 1]);
-        assert_eq!(stretches(&[("a", 1), ("r", 0)], &[&[], &["r"]]).upstream_first(), [1, 0]);
+        assert_eq!(
+            lengths(&mut beside, &[("a", 1), ("b", 2), ("b", 3), ("a", 4)]),
+            [1, 2, 1]
+        );
+        assert_eq!(
+            stretches(&[("a", 1), ("r", 0)], &[&[], &["r"]]).upstream_first(),
+            [1, 0]
+        );
     }
 }

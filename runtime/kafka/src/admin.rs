@@ -17,12 +17,16 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an administrative request may take.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 /// librdkafka asks again by itself for offsets of an open transaction; we would rather say so.
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long one look for the leaders of new partitions takes: librdkafka looks once and then waits for its time to end.
+const LEADERS_WAIT: Duration = Duration::from_millis(500);
+/// Between two looks for the leaders of new partitions.
+const LEADER_PAUSE: Duration = Duration::from_millis(20);
 /// Topics of one describe request, so that a cluster with very many is asked in pieces.
 const DESCRIBE_MAX: usize = 500;
 const EARLIEST: i64 = -2;
@@ -159,12 +163,46 @@ impl Admin {
         Ok(ordered)
     }
 
+    /// Until every partition has a leader that answers: a topic is created before that.
+    fn wait_for_leaders(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let deadline = Instant::now() + REQUEST_WAIT_MAX;
+        while !partitions.is_empty() {
+            // The client remembers for half a minute that a topic was not there when it asked; asking for everything
+            // makes it forget. Whether that worked shows in the next call.
+            drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
+            match self.list_within(partitions, END, false, LEADERS_WAIT) {
+                Ok(_) => return Ok(()),
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound)
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(LEADER_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn list(&self, partitions: &[TopicPartition], wanted: i64, committed_only: bool) -> Result<Vec<i64>, Error> {
+        self.list_within(partitions, wanted, committed_only, REQUEST_WAIT_MAX)
+    }
+
+    fn list_within(
+        &self,
+        partitions: &[TopicPartition],
+        wanted: i64,
+        committed_only: bool,
+        wait: Duration,
+    ) -> Result<Vec<i64>, Error> {
         let doing = "look up offsets";
         let list = PartitionList::of(partitions.iter().map(|p| (&*p.topic, p.partition, wanted)))
             .map_err(|e| self.of_cause(doing, &e))?;
-        let entries = ffi::list_offsets(self.inner(), &list, committed_only, REQUEST_WAIT_MAX)
-            .map_err(|e| self.of_cause(doing, &e))?;
+        let entries = ffi::list_offsets(self.inner(), &list, committed_only, wait).map_err(|e| match e.code {
+            // "No leaders found": of partitions that were just made.
+            Code::NoEnt => Error::new(ErrorKind::Unavailable, doing, &e),
+            _ => self.of_cause(doing, &e),
+        })?;
         Ok(self
             .in_order(doing, partitions, entries)?
             .into_iter()
@@ -238,6 +276,11 @@ impl broker::Admin for Admin {
                 Err((_, code)) => return Err(self.of_code(doing, code)),
             });
         }
+        let new = topics.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == CreateOutcome::Created);
+        let partitions: Vec<TopicPartition> = new
+            .flat_map(|(topic, _)| (0..topic.partitions).map(|p| TopicPartition::new(topic.name.as_str(), p)))
+            .collect();
+        self.wait_for_leaders(&partitions)?;
         Ok(outcomes)
     }
 

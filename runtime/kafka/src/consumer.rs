@@ -8,12 +8,14 @@ use broker::{ConsumerOptions, Error, ErrorKind};
 use rdkafka_sys::types::RDKafkaErrorCode as Code;
 use record::{Fetched, TopicPartition};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most records of one call into librdkafka: beyond this the cost of the call is nothing beside that of the records.
 const TAKE_MAX: usize = 10_000;
 /// librdkafka's word for "the end" where a time is expected.
 const END: i64 = -1;
+/// Between two looks for the leader of a topic that was made a moment ago.
+const NEW_TOPIC_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request that only wakes the fetcher may take; its answer is of no interest.
 const KICK_WAIT_MAX: Duration = Duration::from_millis(200);
 /// How often, a millisecond apart, we look whether a partition that moves to another offset has left the old one.
@@ -53,6 +55,23 @@ impl Consumer {
             columns: Columns::default(),
             failure: None,
         })
+    }
+
+    /// As [`Consumer::ask_leaders`], patient with topics that were made a moment ago: for some time not every broker
+    /// knows of them, and a partition has no leader.
+    fn find_leaders(&self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>, Error> {
+        let deadline = Instant::now() + CONNECT_WAIT_MAX;
+        loop {
+            match self.ask_leaders(partitions, CONNECT_WAIT_MAX) {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound)
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(NEW_TOPIC_PAUSE);
+                }
+                answer => return answer,
+            }
+        }
     }
 
     fn doing(&self, what: &str) -> String {
@@ -126,7 +145,7 @@ impl broker::Consumer for Consumer {
             return Ok(());
         }
         let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
-        let ends: HashMap<_, _> = self.ask_leaders(&names, CONNECT_WAIT_MAX)?.into_iter().collect();
+        let ends: HashMap<_, _> = self.find_leaders(&names)?.into_iter().collect();
         let moved: Vec<_> = names
             .iter()
             .filter(|p| self.assigned.contains_key(*p))

@@ -44,6 +44,14 @@ impl Kafka {
     /// [`ErrorKind::Configuration`] for a setting that is unknown, malformed or would switch a guarantee off;
     /// [`ErrorKind::Unavailable`] when no broker answers within [`CONNECT_WAIT_MAX`].
     pub fn new(brokers: &str, settings: BTreeMap<String, String>) -> Result<Kafka, Error> {
+        Self::connect(brokers, settings, CONNECT_WAIT_MAX)
+    }
+
+    /// As [`Kafka::new`], waiting for `wait` at most: for a caller that tries again and says so meanwhile.
+    ///
+    /// # Errors
+    /// As [`Kafka::new`].
+    pub fn connect(brokers: &str, settings: BTreeMap<String, String>, wait: Duration) -> Result<Kafka, Error> {
         settings::check(&settings)?;
         let base = settings::Base {
             brokers: brokers.to_owned(),
@@ -54,9 +62,9 @@ impl Kafka {
             .create_with_context(Context::default())
             .map_err(|e| errors::of_crate(doing(), &e, ""))?;
         // Asking for a topic's metadata could create the topic; the cluster's id comes with the first answer.
-        if admin.inner().fetch_cluster_id(CONNECT_WAIT_MAX).is_none() {
+        if admin.inner().fetch_cluster_id(wait).is_none() {
             let last = ffi::drain_main(admin.inner()).unwrap_or_default();
-            let cause = format!("no broker answered within {} s", CONNECT_WAIT_MAX.as_secs());
+            let cause = format!("no broker answered within {:.1} s", wait.as_secs_f64());
             return Err(errors::with_last(ErrorKind::Unavailable, doing(), cause, &last));
         }
         Ok(Kafka {

@@ -318,7 +318,13 @@ impl Chunk {
         )
         .map_err(|e| e.to_string())?;
         let deltas = (flags & SPARSE != 0).then(|| ScalarBuffer::<u32>::new(deltas, 0, count));
-        if deltas
+        Self { span, deltas, batch }.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let (count, span) = (self.batch.len(), self.span);
+        if self
+            .deltas
             .as_ref()
             .is_some_and(|d| !d.is_sorted() || d.last().is_some_and(|last| *last >= span))
         {
@@ -327,7 +333,7 @@ impl Chunk {
         if (count as u64) > u64::from(span) {
             return Err(format!("a chunk of {count} records on {span} offsets"));
         }
-        Ok(Self { span, deltas, batch })
+        Ok(self)
     }
 
     /// Offset of a row relative to the chunk's first.

@@ -45,7 +45,13 @@ impl Aggregator {
             (function, _) => Kernel::Bytes(function),
         };
         let (of, of_format) = (aggregate.of.clone(), aggregate.of_format);
-        Self { kernel, of, of_format, store, emit: aggregate.emit }
+        Self {
+            kernel,
+            of,
+            of_format,
+            store,
+            emit: aggregate.emit,
+        }
     }
 
     /// Reduces the rows in order and gives each one's result, unless the table emits on commit.
@@ -60,7 +66,9 @@ impl Aggregator {
                 Ok(true)
             }),
             Kernel::Integer(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let Some(bytes) = self.selected(batch, row)? else {
+                    return Ok(false);
+                };
                 let number = integer(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
                 let result = match old.map(stored_integer).transpose()? {
                     None => number,
@@ -70,7 +78,9 @@ impl Aggregator {
                 Ok(true)
             }),
             Kernel::Float(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let Some(bytes) = self.selected(batch, row)? else {
+                    return Ok(false);
+                };
                 let number = float(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
                 let result = match old.map(stored_float).transpose()? {
                     None => number,
@@ -80,7 +90,9 @@ impl Aggregator {
                 Ok(true)
             }),
             Kernel::Bytes(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else { return Ok(false) };
+                let Some(bytes) = self.selected(batch, row)? else {
+                    return Ok(false);
+                };
                 let keep_old = old.is_some_and(|old| match function {
                     AggregateFunction::First => true,
                     AggregateFunction::Min => old <= bytes.as_ref(),
@@ -137,7 +149,11 @@ impl Aggregator {
         }
         let dropped = left_out.len() as u64;
         if !every_update {
-            return Ok(Applied { rows: Batch::empty(), causes: Some(Vec::new()), dropped });
+            return Ok(Applied {
+                rows: Batch::empty(),
+                causes: Some(Vec::new()),
+                dropped,
+            });
         }
         if left_out.is_empty() {
             let rows = Batch::new(
@@ -146,14 +162,28 @@ impl Aggregator {
                 timestamps.into(),
                 batch.headers().cloned(),
             )?;
-            return Ok(Applied { rows, causes: None, dropped });
+            return Ok(Applied {
+                rows,
+                causes: None,
+                dropped,
+            });
         }
         let mut skipped = left_out.iter().copied().peekable();
-        let causes: Vec<u32> =
-            (0..batch.len() as u32).filter(|row| skipped.next_if_eq(row).is_none()).collect();
+        let causes: Vec<u32> = (0..batch.len() as u32)
+            .filter(|row| skipped.next_if_eq(row).is_none())
+            .collect();
         let kept = batch.take(&causes)?;
-        let rows = Batch::new(kept.keys().clone(), values.finish(), timestamps.into(), kept.headers().cloned())?;
-        Ok(Applied { rows, causes: Some(causes), dropped })
+        let rows = Batch::new(
+            kept.keys().clone(),
+            values.finish(),
+            timestamps.into(),
+            kept.headers().cloned(),
+        )?;
+        Ok(Applied {
+            rows,
+            causes: Some(causes),
+            dropped,
+        })
     }
 }
 
@@ -172,7 +202,11 @@ impl From<state::Error> for RowFault {
 impl RowFault {
     fn at(self, row: usize) -> Error {
         match self {
-            Self::Row(stage, reason) => Error::Row { row: row as u32, stage, reason },
+            Self::Row(stage, reason) => Error::Row {
+                row: row as u32,
+                stage,
+                reason,
+            },
             Self::State(error) => Error::State(error),
         }
     }
@@ -184,7 +218,10 @@ fn deserialization(reason: String) -> RowFault {
 
 fn stored(bytes: &[u8]) -> Result<[u8; 8], RowFault> {
     bytes.try_into().map_err(|_| {
-        RowFault::State(state::Error::Misuse(format!("an aggregate of {} bytes where a number has 8", bytes.len())))
+        RowFault::State(state::Error::Misuse(format!(
+            "an aggregate of {} bytes where a number has 8",
+            bytes.len()
+        )))
     })
 }
 
@@ -201,7 +238,10 @@ fn reduce_integer(function: AggregateFunction, old: i64, number: i64) -> Result<
         AggregateFunction::Min => Ok(old.min(number)),
         AggregateFunction::Max => Ok(old.max(number)),
         _ => old.checked_add(number).ok_or_else(|| {
-            RowFault::Row(Stage::Processing, format!("the sum of {old} and {number} does not fit 64 bits"))
+            RowFault::Row(
+                Stage::Processing,
+                format!("the sum of {old} and {number} does not fit 64 bits"),
+            )
         }),
     }
 }

@@ -51,8 +51,13 @@ fn holds(predicate: &Predicate, batch: &Batch, row: usize) -> Result<bool, Strin
         Predicate::StartsWith { of, prefix } => {
             Ok(select(of, batch, row)?.is_some_and(|bytes| bytes.starts_with(prefix.as_bytes())))
         }
-        Predicate::Equals { of: Selector::Field(path), value } => {
-            let Some(bytes) = batch.value(row) else { return Ok(value.is_null()) };
+        Predicate::Equals {
+            of: Selector::Field(path),
+            value,
+        } => {
+            let Some(bytes) = batch.value(row) else {
+                return Ok(value.is_null());
+            };
             Ok(field(bytes, path)?.map_or(value.is_null(), |found| same(&found, value)))
         }
         Predicate::Equals { of, value } => Ok(match select(of, batch, row)? {

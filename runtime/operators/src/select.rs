@@ -49,7 +49,8 @@ pub fn integer(format: Format, field: bool, bytes: &[u8]) -> Result<i64, String>
         (Format::F64, false) => Err("a floating-point number where an integer is needed".into()),
         _ => {
             let text = text(bytes)?;
-            text.parse::<i64>().map_err(|_| format!("`{}` is not an integer of 64 bits", excerpt(text)))
+            text.parse::<i64>()
+                .map_err(|_| format!("`{}` is not an integer of 64 bits", excerpt(text)))
         }
     }
 }
@@ -64,19 +65,26 @@ pub fn float(format: Format, field: bool, bytes: &[u8]) -> Result<f64, String> {
         (Format::I64, false) => eight(bytes).map(|b| i64::from_be_bytes(b) as f64),
         _ => {
             let text = text(bytes)?;
-            let number: serde_json::Number =
-                text.parse().map_err(|_| format!("`{}` is not a number", excerpt(text)))?;
-            number.as_f64().ok_or_else(|| format!("`{}` is not a number", excerpt(text)))
+            let number: serde_json::Number = text
+                .parse()
+                .map_err(|_| format!("`{}` is not a number", excerpt(text)))?;
+            number
+                .as_f64()
+                .ok_or_else(|| format!("`{}` is not a number", excerpt(text)))
         }
     }
 }
 
 fn eight(bytes: &[u8]) -> Result<[u8; 8], String> {
-    bytes.try_into().map_err(|_| format!("{} bytes where a number has 8", bytes.len()))
+    bytes
+        .try_into()
+        .map_err(|_| format!("{} bytes where a number has 8", bytes.len()))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map(str::trim).map_err(|_| "the value is not UTF-8".to_owned())
+    std::str::from_utf8(bytes)
+        .map(str::trim)
+        .map_err(|_| "the value is not UTF-8".to_owned())
 }
 
 /// The beginning of a text that may be long.

@@ -38,8 +38,16 @@ impl KeySelector {
                 keys.finish()
             }
         };
-        let rows =
-            Batch::new(keys, batch.values().clone(), batch.timestamp_buffer().clone(), batch.headers().cloned())?;
-        Ok(Applied { rows, causes: None, dropped: 0 })
+        let rows = Batch::new(
+            keys,
+            batch.values().clone(),
+            batch.timestamp_buffer().clone(),
+            batch.headers().cloned(),
+        )?;
+        Ok(Applied {
+            rows,
+            causes: None,
+            dropped: 0,
+        })
     }
 }

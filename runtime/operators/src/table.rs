@@ -42,35 +42,54 @@ impl Table {
         }
         let dropped = batch.keys().null_count() as u64;
         Ok(match (self.emit, dropped) {
-            (Emit::OnCommit, _) => Applied { rows: Batch::empty(), causes: Some(Vec::new()), dropped },
-            (Emit::EveryUpdate, 0) => Applied { rows: batch.clone(), causes: None, dropped },
+            (Emit::OnCommit, _) => Applied {
+                rows: Batch::empty(),
+                causes: Some(Vec::new()),
+                dropped,
+            },
+            (Emit::EveryUpdate, 0) => Applied {
+                rows: batch.clone(),
+                causes: None,
+                dropped,
+            },
             (Emit::EveryUpdate, _) => {
-                let kept: Vec<u32> = (0..batch.len() as u32).filter(|r| batch.keys().is_valid(*r as usize)).collect();
+                let kept: Vec<u32> = (0..batch.len() as u32)
+                    .filter(|r| batch.keys().is_valid(*r as usize))
+                    .collect();
                 let keep: BooleanArray = (0..batch.len()).map(|r| Some(batch.keys().is_valid(r))).collect();
-                Applied { rows: batch.filter(&keep)?, causes: Some(kept), dropped }
+                Applied {
+                    rows: batch.filter(&keep)?,
+                    causes: Some(kept),
+                    dropped,
+                }
             }
         })
     }
 }
 
 /// What an on-commit table sends on at a commit: the last value of every key changed since the last one, in the order of
-/// first change; a deleted key is a tombstone.
+/// first change; a deleted key is a tombstone. What was written without a time gets `stream_time`.
 ///
 /// # Errors
 /// [`state::Error::Misuse`] when there is no such store.
-pub fn changed_rows(stores: &Stores, store: usize) -> Result<Batch, state::Error> {
+pub fn changed_rows(stores: &Stores, store: usize, stream_time: i64) -> Result<Batch, state::Error> {
     let timestamped = stores.spec(store)?.timestamped;
     let slots = stores.uncommitted(store);
     let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), (16 + TIMESTAMP_BYTES) * slots.len());
     for slot in slots {
+        let timestamp = if slot.timestamp == state::NO_TIME {
+            stream_time.max(0)
+        } else {
+            slot.timestamp
+        };
         let key = Some(slot.key.as_slice());
         match &slot.value {
             Some(stored) if timestamped => {
                 let (timestamp, value) = split(stored.as_slice());
                 rows.push(key, Some(value), timestamp);
             }
-            Some(value) => rows.push(key, Some(value.as_slice()), slot.timestamp),
-            None => rows.push(key, None, slot.timestamp),
+            Some(value) => rows.push(key, Some(value.as_slice()), timestamp),
+            None => rows.push(key, None, timestamp),
         }
     }
     Ok(rows.finish())

@@ -27,6 +27,7 @@ use topology::description::ModuleDescription;
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Place};
 pub use modules::{DescriptionProblems, ModuleRef, Undescribed, check_description};
+pub use units::duration_ms;
 pub use vars::Vars;
 
 use file::File;

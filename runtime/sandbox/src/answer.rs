@@ -31,7 +31,9 @@ pub(crate) fn lift(answer: wit::Answer, rows: usize, outputs: usize) -> Result<A
                     None => outcomes.first().map(|(row, _)| *row),
                 };
                 if let Some(row) = twice {
-                    return Err(format!("emits a row caused by row {row} and gives that row an outcome as well"));
+                    return Err(format!(
+                        "emits a row caused by row {row} and gives that row an outcome as well"
+                    ));
                 }
             }
             Emitted::Rows(emission)
@@ -86,17 +88,28 @@ fn lift_emission(rows: wit::Rows, input_rows: Option<usize>, outputs: usize) -> 
     if let (Some(causes), Some(input)) = (&rows.causes, input_rows) {
         check_causes(causes, input)?;
     }
+    let some = count.is_some_and(|(_, rows)| rows > 0);
+    if some && input_rows.is_none() && (keys.is_none() || values.is_none()) {
+        return Err("must give `keys` and `values`: there is no row to inherit them from".into());
+    }
     if let Some(target) = rows.targets.iter().flatten().find(|t| **t as usize >= outputs) {
         return Err(format!("sends a row to output {target}, and the module has {outputs}"));
     }
-    if rows.targets.is_none() && outputs == 0 && count.is_some_and(|(_, rows)| rows > 0) {
+    if rows.targets.is_none() && outputs == 0 && some {
         return Err("emits rows, and the module has no output".into());
     }
     if let Some((row, time)) = rows.timestamps.iter().flatten().enumerate().find(|(_, t)| **t < 0) {
         return Err(format!("has the negative timestamp {time} at row {row}"));
     }
     let timestamps = rows.timestamps.map(ScalarBuffer::from);
-    Ok(Emission { causes: rows.causes, targets: rows.targets, keys, values, timestamps, headers })
+    Ok(Emission {
+        causes: rows.causes,
+        targets: rows.targets,
+        keys,
+        values,
+        timestamps,
+        headers,
+    })
 }
 
 fn check_causes(causes: &[u32], input_rows: usize) -> Result<(), String> {
@@ -104,31 +117,34 @@ fn check_causes(causes: &[u32], input_rows: usize) -> Result<(), String> {
         return Err(format!("has causes that decrease after row {at}"));
     }
     match causes.last() {
-        Some(last) if *last as usize >= input_rows => {
-            Err(format!("names row {last} as a cause, and the call had {input_rows} rows"))
-        }
+        Some(last) if *last as usize >= input_rows => Err(format!(
+            "names row {last} as a cause, and the call had {input_rows} rows"
+        )),
         _ => Ok(()),
     }
 }
 
 fn lift_outcomes(outcomes: Vec<wit::Outcome>, rows: usize) -> Result<Vec<(u32, RowOutcome)>, String> {
-    let mut lifted: Vec<(u32, RowOutcome)> = outcomes
+    let lifted: Vec<(u32, RowOutcome)> = outcomes
         .into_iter()
         .map(|outcome| {
             let disposition = match outcome.disposition {
                 wit::Disposition::Drop(reason) => RowOutcome::Drop(reason),
                 wit::Disposition::DeadLetter(reason) => RowOutcome::DeadLetter(reason),
-                wit::Disposition::Retry(retry) => {
-                    RowOutcome::Retry { after_ms: retry.after_ms, reason: retry.reason }
-                }
+                wit::Disposition::Retry(retry) => RowOutcome::Retry {
+                    after_ms: retry.after_ms,
+                    reason: retry.reason,
+                },
                 wit::Disposition::Fail(reason) => RowOutcome::Fail(reason),
             };
             (outcome.row, disposition)
         })
         .collect();
-    lifted.sort_by_key(|(row, _)| *row);
-    if let Some(((row, _), _)) = lifted.iter().zip(lifted.iter().skip(1)).find(|((a, _), (b, _))| a == b) {
-        return Err(format!("gives row {row} two outcomes"));
+    if let Some(((a, _), (b, _))) = lifted.iter().zip(lifted.iter().skip(1)).find(|((a, _), (b, _))| a >= b) {
+        return Err(match a == b {
+            true => format!("gives row {a} two outcomes"),
+            false => format!("has an outcome of row {b} after one of row {a}: they must rise"),
+        });
     }
     match lifted.last() {
         Some((row, _)) if *row as usize >= rows => {
@@ -145,39 +161,114 @@ mod tests {
     use crate::bindings::wasmill::data::columns::ColumnResult;
 
     fn rows() -> wit::Rows {
-        wit::Rows { causes: None, targets: None, keys: None, values: None, timestamps: None, headers: None }
+        wit::Rows {
+            causes: None,
+            targets: None,
+            keys: None,
+            values: None,
+            timestamps: None,
+            headers: None,
+        }
     }
 
     fn emit(rows: wit::Rows) -> wit::Answer {
-        wit::Answer { emitted: wit::Emitted::Rows(rows), outcomes: vec![] }
+        wit::Answer {
+            emitted: wit::Emitted::Rows(rows),
+            outcomes: vec![],
+        }
     }
 
     fn dropped(row: u32) -> wit::Outcome {
-        wit::Outcome { row, disposition: wit::Disposition::Drop("no".into()) }
+        wit::Outcome {
+            row,
+            disposition: wit::Disposition::Drop("no".into()),
+        }
     }
 
     #[test]
     fn every_rule_of_an_answer_is_checked() {
-        let letters = |n: u32| ColumnResult { data: vec![b'x'; n as usize], offsets: (0..=n).collect(), validity: None };
+        let letters = |n: u32| ColumnResult {
+            data: vec![b'x'; n as usize],
+            offsets: (0..=n).collect(),
+            validity: None,
+        };
         let cases = [
-            (emit(wit::Rows { values: Some(letters(2)), ..rows() }), "2 rows in `values` and 3 in the input"),
-            (emit(wit::Rows { causes: Some(vec![1, 0]), ..rows() }), "causes that decrease after row 0"),
-            (emit(wit::Rows { causes: Some(vec![0, 3]), ..rows() }), "names row 3 as a cause"),
-            (emit(wit::Rows { targets: Some(vec![0, 2, 1]), ..rows() }), "output 2, and the module has 2"),
-            (emit(wit::Rows { timestamps: Some(vec![0, 5, -1]), ..rows() }), "negative timestamp -1 at row 2"),
             (
-                wit::Answer { emitted: wit::Emitted::Selected(vec![0, 0]), outcomes: vec![] },
+                emit(wit::Rows {
+                    values: Some(letters(2)),
+                    ..rows()
+                }),
+                "2 rows in `values` and 3 in the input",
+            ),
+            (
+                emit(wit::Rows {
+                    causes: Some(vec![1, 0]),
+                    ..rows()
+                }),
+                "causes that decrease after row 0",
+            ),
+            (
+                emit(wit::Rows {
+                    causes: Some(vec![0, 3]),
+                    ..rows()
+                }),
+                "names row 3 as a cause",
+            ),
+            (
+                emit(wit::Rows {
+                    targets: Some(vec![0, 2, 1]),
+                    ..rows()
+                }),
+                "output 2, and the module has 2",
+            ),
+            (
+                emit(wit::Rows {
+                    timestamps: Some(vec![0, 5, -1]),
+                    ..rows()
+                }),
+                "negative timestamp -1 at row 2",
+            ),
+            (
+                wit::Answer {
+                    emitted: wit::Emitted::Selected(vec![0, 0]),
+                    outcomes: vec![],
+                },
                 "a bitmap of 2 bytes for 3 rows",
             ),
-            (wit::Answer { emitted: wit::Emitted::Nothing, outcomes: vec![dropped(3)] }, "an outcome to row 3"),
-            (wit::Answer { emitted: wit::Emitted::Nothing, outcomes: vec![dropped(1), dropped(1)] }, "two outcomes"),
             (
-                wit::Answer { emitted: wit::Emitted::Selected(vec![0b010]), outcomes: vec![dropped(1)] },
+                wit::Answer {
+                    emitted: wit::Emitted::Nothing,
+                    outcomes: vec![dropped(3)],
+                },
+                "an outcome to row 3",
+            ),
+            (
+                wit::Answer {
+                    emitted: wit::Emitted::Nothing,
+                    outcomes: vec![dropped(1), dropped(1)],
+                },
+                "two outcomes",
+            ),
+            (
+                wit::Answer {
+                    emitted: wit::Emitted::Nothing,
+                    outcomes: vec![dropped(1), dropped(0)],
+                },
+                "must rise",
+            ),
+            (
+                wit::Answer {
+                    emitted: wit::Emitted::Selected(vec![0b010]),
+                    outcomes: vec![dropped(1)],
+                },
                 "selects row 1 and",
             ),
             (
                 wit::Answer {
-                    emitted: wit::Emitted::Rows(wit::Rows { causes: Some(vec![0, 2]), ..rows() }),
+                    emitted: wit::Emitted::Rows(wit::Rows {
+                        causes: Some(vec![0, 2]),
+                        ..rows()
+                    }),
                     outcomes: vec![dropped(2)],
                 },
                 "caused by row 2",
@@ -190,9 +281,34 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_sorted() {
-        let answer = wit::Answer { emitted: wit::Emitted::Nothing, outcomes: vec![dropped(2), dropped(0)] };
-        let rows: Vec<u32> = lift(answer, 3, 1).unwrap().outcomes.iter().map(|(row, _)| *row).collect();
-        assert_eq!(rows, [0, 2]);
+    fn a_punctuation_inherits_nothing() {
+        let column = || {
+            Some(ColumnResult {
+                data: vec![],
+                offsets: vec![0, 0],
+                validity: Some(vec![0]),
+            })
+        };
+        let whole = wit::Rows {
+            keys: column(),
+            values: column(),
+            ..rows()
+        };
+        assert!(lift_punctuation(whole, 1).is_ok());
+        assert!(lift_punctuation(rows(), 1).is_ok());
+        let no_keys = wit::Rows {
+            values: column(),
+            ..rows()
+        };
+        assert!(
+            lift_punctuation(no_keys, 1)
+                .unwrap_err()
+                .contains("must give `keys` and `values`")
+        );
+        let caused = wit::Rows {
+            causes: Some(vec![]),
+            ..rows()
+        };
+        assert!(lift_punctuation(caused, 1).unwrap_err().contains("`causes`"));
     }
 }

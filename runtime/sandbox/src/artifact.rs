@@ -47,8 +47,12 @@ impl Cache {
     pub(crate) fn load(&self, engine: &Engine, module: &str) -> Result<Option<Component>, Error> {
         self.check_private()?;
         let artifact_path = self.path(engine, module, ARTIFACT);
-        let Ok(artifact) = fs::read(&artifact_path) else { return Ok(None) };
-        let Ok(expected) = fs::read_to_string(self.path(engine, module, DIGEST)) else { return Ok(None) };
+        let Ok(artifact) = fs::read(&artifact_path) else {
+            return Ok(None);
+        };
+        let Ok(expected) = fs::read_to_string(self.path(engine, module, DIGEST)) else {
+            return Ok(None);
+        };
         if expected != digest_of(engine, module, &artifact) {
             tracing::warn!(path = %artifact_path.display(), "a compiled module does not have its digest; compiling it again");
             return Ok(None);
@@ -64,7 +68,10 @@ impl Cache {
             }
         };
         // Last use, for the removal of old ones. A cache that cannot be touched is still a cache.
-        let _ = File::options().append(true).open(&artifact_path).and_then(|f| f.set_modified(SystemTime::now()));
+        let _ = File::options()
+            .append(true)
+            .open(&artifact_path)
+            .and_then(|f| f.set_modified(SystemTime::now()));
         Ok(Some(component))
     }
 
@@ -100,7 +107,9 @@ impl Cache {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.extension().is_some_and(|e| e == ARTIFACT) {
-                let used = fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let used = fs::metadata(&path)
+                    .and_then(|m| m.modified())
+                    .unwrap_or(SystemTime::UNIX_EPOCH);
                 artifacts.push((used, path));
             }
         }
@@ -115,7 +124,13 @@ impl Cache {
     }
 
     fn check_private(&self) -> Result<(), Error> {
-        let refused = |cause: String, hint: String| Err(Error::Cache { path: self.directory.clone(), cause, hint });
+        let refused = |cause: String, hint: String| {
+            Err(Error::Cache {
+                path: self.directory.clone(),
+                cause,
+                hint,
+            })
+        };
         let found = fs::symlink_metadata(&self.directory).map_err(|e| self.failed("cannot be read", &e))?;
         if !found.is_dir() {
             return refused("is not a directory".into(), "name another one".into());
@@ -123,7 +138,10 @@ impl Cache {
         // SAFETY: `geteuid` has no preconditions and cannot fail.
         let user = unsafe { libc::geteuid() };
         if found.uid() != user {
-            let cause = format!("belongs to user {}, not to {user}: native code of others would run here", found.uid());
+            let cause = format!(
+                "belongs to user {}, not to {user}: native code of others would run here",
+                found.uid()
+            );
             return refused(cause, "name a directory of your own".into());
         }
         if found.mode() & 0o077 != 0 {

@@ -30,13 +30,26 @@ impl Lowered {
         } else {
             column.offsets().iter().map(|offset| (offset - first) as u32).collect()
         };
-        let validity = column.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.inner().sliced());
-        let data = column.values().slice_with_length(first as usize, (last - first) as usize);
-        Self { offsets, data, validity }
+        let validity = column
+            .nulls()
+            .filter(|nulls| nulls.null_count() > 0)
+            .map(|nulls| nulls.inner().sliced());
+        let data = column
+            .values()
+            .slice_with_length(first as usize, (last - first) as usize);
+        Self {
+            offsets,
+            data,
+            validity,
+        }
     }
 
     pub(crate) fn view(&self) -> ColumnParam<'_> {
-        ColumnParam { data: &self.data, offsets: &self.offsets, validity: self.validity.as_deref() }
+        ColumnParam {
+            data: &self.data,
+            offsets: &self.offsets,
+            validity: self.validity.as_deref(),
+        }
     }
 
     /// For answers to the guest's own calls, whose bindings own their columns.
@@ -54,7 +67,11 @@ impl Lowered {
 /// # Errors
 /// Which rule it breaks and where.
 pub(crate) fn lift(what: &str, column: ColumnResult) -> Result<BinaryArray, String> {
-    let ColumnResult { data, offsets, validity } = column;
+    let ColumnResult {
+        data,
+        offsets,
+        validity,
+    } = column;
     let rows = check_offsets(what, &offsets, data.len())?;
     let nulls = match validity {
         None => None,
@@ -73,12 +90,21 @@ fn check_offsets(what: &str, offsets: &[u32], data_bytes: usize) -> Result<usize
         return Err(format!("{what}: the offsets start at {first}, not at 0"));
     }
     if data_bytes > i32::MAX as usize {
-        return Err(format!("{what}: {data_bytes} bytes, more than a column can hold (2^31 - 1)"));
+        return Err(format!(
+            "{what}: {data_bytes} bytes, more than a column can hold (2^31 - 1)"
+        ));
     }
     // Without a branch per row, so that the common case is vectorised; the place is looked for only when it is wrong.
-    let falls = offsets.iter().zip(offsets.iter().skip(1)).fold(false, |falls, (a, b)| falls | (a > b));
+    let falls = offsets
+        .iter()
+        .zip(offsets.iter().skip(1))
+        .fold(false, |falls, (a, b)| falls | (a > b));
     if falls {
-        let row = offsets.iter().zip(offsets.iter().skip(1)).position(|(a, b)| a > b).unwrap_or_default();
+        let row = offsets
+            .iter()
+            .zip(offsets.iter().skip(1))
+            .position(|(a, b)| a > b)
+            .unwrap_or_default();
         return Err(format!("{what}: the offsets decrease at row {row}"));
     }
     if *last as usize != data_bytes {
@@ -92,7 +118,10 @@ fn lift_validity(what: &str, bits: Vec<u8>, offsets: &[u32], rows: usize) -> Res
     let nulls = NullBuffer::new(bits);
     if nulls.null_count() > 0 {
         let lengths = offsets.iter().zip(offsets.iter().skip(1)).map(|(a, b)| b - a);
-        if let Some(row) = lengths.enumerate().position(|(row, length)| length > 0 && nulls.is_null(row)) {
+        if let Some(row) = lengths
+            .enumerate()
+            .position(|(row, length)| length > 0 && nulls.is_null(row))
+        {
             return Err(format!("{what}: row {row} is null and has bytes"));
         }
     }
@@ -103,7 +132,10 @@ fn lift_validity(what: &str, bits: Vec<u8>, offsets: &[u32], rows: usize) -> Res
 pub(crate) fn bitmap(what: &str, bits: Vec<u8>, rows: usize) -> Result<BooleanBuffer, String> {
     let expected = rows.div_ceil(8);
     if bits.len() != expected {
-        return Err(format!("{what}: a bitmap of {} bytes for {rows} rows, which take {expected}", bits.len()));
+        return Err(format!(
+            "{what}: a bitmap of {} bytes for {rows} rows, which take {expected}",
+            bits.len()
+        ));
     }
     Ok(BooleanBuffer::new(Buffer::from_vec(bits), 0, rows))
 }
@@ -127,11 +159,19 @@ impl LoweredHeaders {
         }
         let names: BinaryArray = all.iter().map(|(name, _)| Some(name.as_bytes())).collect();
         let values: BinaryArray = all.iter().map(|(_, value)| value.as_deref()).collect();
-        Self { offsets, names: Lowered::new(&names), values: Lowered::new(&values) }
+        Self {
+            offsets,
+            names: Lowered::new(&names),
+            values: Lowered::new(&values),
+        }
     }
 
     pub(crate) fn view(&self) -> HeadersParam<'_> {
-        HeadersParam { offsets: &self.offsets, names: self.names.view(), values: self.values.view() }
+        HeadersParam {
+            offsets: &self.offsets,
+            names: self.names.view(),
+            values: self.values.view(),
+        }
     }
 }
 
@@ -146,7 +186,8 @@ pub(crate) fn lift_headers(headers: HeadersResult) -> Result<Headers, String> {
         if names.is_null(i) {
             return Err(format!("headers: the name of entry {i} is null"));
         }
-        let name = str::from_utf8(names.value(i)).map_err(|_| format!("headers: the name of entry {i} is not UTF-8"))?;
+        let name =
+            str::from_utf8(names.value(i)).map_err(|_| format!("headers: the name of entry {i} is not UTF-8"))?;
         Ok((name.to_owned(), values.is_valid(i).then(|| values.value(i).to_vec())))
     };
     let spans = headers.offsets.iter().zip(headers.offsets.iter().skip(1));
@@ -158,11 +199,15 @@ pub(crate) fn lift_headers(headers: HeadersResult) -> Result<Headers, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn column(data: &[u8], offsets: &[u32], validity: Option<&[u8]>) -> ColumnResult {
-        ColumnResult { data: data.to_vec(), offsets: offsets.to_vec(), validity: validity.map(<[u8]>::to_vec) }
+        ColumnResult {
+            data: data.to_vec(),
+            offsets: offsets.to_vec(),
+            validity: validity.map(<[u8]>::to_vec),
+        }
     }
 
     fn rows(column: &BinaryArray) -> Vec<Option<Vec<u8>>> {
@@ -174,14 +219,22 @@ mod tests {
         let array = BinaryArray::from_iter([Some(&b"ab"[..]), None, Some(b""), Some(b"c")]);
         let lowered = Lowered::new(&array);
         let view = lowered.view();
-        assert_eq!((view.data, view.offsets, view.validity), (&b"abc"[..], &[0, 2, 2, 2, 3][..], Some(&[0b1101][..])));
-        assert_eq!(view.offsets.as_ptr().cast::<i32>(), array.value_offsets().as_ptr(), "no copy");
+        assert_eq!(
+            (view.data, view.offsets, view.validity),
+            (&b"abc"[..], &[0, 2, 2, 2, 3][..], Some(&[0b1101][..]))
+        );
+        assert_eq!(
+            view.offsets.as_ptr().cast::<i32>(),
+            array.value_offsets().as_ptr(),
+            "no copy"
+        );
     }
 
     #[test]
     fn slices_begin_at_zero_at_any_bit() {
-        let all: Vec<Option<Vec<u8>>> =
-            (0..40u8).map(|i| (i % 3 != 0).then(|| vec![i; usize::from(i % 5)])).collect();
+        let all: Vec<Option<Vec<u8>>> = (0..40u8)
+            .map(|i| (i % 3 != 0).then(|| vec![i; usize::from(i % 5)]))
+            .collect();
         let array = BinaryArray::from_iter(all.iter().map(Option::as_deref));
         for from in 0..=40 {
             for length in [0, 1, 7, 8, 9, 40 - from] {
@@ -196,7 +249,11 @@ mod tests {
     #[test]
     fn nulls_that_hide_bytes_are_emptied() {
         let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0, 2, 4]));
-        let array = BinaryArray::new(offsets, Buffer::from(&b"abcd"[..]), Some(NullBuffer::from(vec![false, true])));
+        let array = BinaryArray::new(
+            offsets,
+            Buffer::from(&b"abcd"[..]),
+            Some(NullBuffer::from(vec![false, true])),
+        );
         assert_eq!(Lowered::new(&array).view().data, b"cd");
     }
 
@@ -213,7 +270,10 @@ mod tests {
         ];
         for (column, expected) in cases {
             let message = lift("values", column).unwrap_err();
-            assert!(message.starts_with("values: ") && message.contains(expected), "{message}");
+            assert!(
+                message.starts_with("values: ") && message.contains(expected),
+                "{message}"
+            );
         }
         let good = lift("values", column(b"ab", &[0, 0, 2], Some(&[0b1111_1110]))).unwrap();
         assert_eq!(rows(&good), [None, Some(b"ab".to_vec())]);

@@ -36,7 +36,10 @@ pub(crate) fn check_form(bytes: &[u8]) -> Result<(), Error> {
         _ if bytes.trim_ascii_start().starts_with(b"(") => "WebAssembly text",
         _ => "no WebAssembly at all",
     };
-    Err(Error::NotAComponent { found: found.into(), hint: BUILD })
+    Err(Error::NotAComponent {
+        found: found.into(),
+        hint: BUILD,
+    })
 }
 
 /// Versions stand only in the names of exported interfaces.
@@ -48,8 +51,10 @@ pub(crate) fn check_exports(engine: &Engine, component: &Component) -> Result<()
 
 fn check_export_names(names: &[&str]) -> Result<(), Error> {
     for wanted in [MODULE, PROCESSING] {
-        let versions: Vec<&str> =
-            names.iter().filter_map(|n| n.strip_prefix(wanted).and_then(|rest| rest.strip_prefix('@'))).collect();
+        let versions: Vec<&str> = names
+            .iter()
+            .filter_map(|n| n.strip_prefix(wanted).and_then(|rest| rest.strip_prefix('@')))
+            .collect();
         if versions.contains(&SERVED) {
             continue;
         }
@@ -89,7 +94,10 @@ fn check_import_names(names: &[&str]) -> Result<(), Error> {
     } else {
         "`wasmill bindgen` writes a world with what this host offers"
     };
-    Err(Error::Import(format!("it imports {}, which this host does not offer\nhint: {hint}", list(&strange))))
+    Err(Error::Import(format!(
+        "it imports {}, which this host does not offer\nhint: {hint}",
+        list(&strange)
+    )))
 }
 
 fn list(names: &[&str]) -> String {
@@ -97,7 +105,12 @@ fn list(names: &[&str]) -> String {
     if names.is_empty() {
         return "nothing".into();
     }
-    let mut text = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|n| format!("`{n}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
@@ -120,23 +133,32 @@ mod tests {
         ];
         for (bytes, found) in cases {
             let message = check_form(bytes).unwrap_err().to_string();
-            assert!(message.starts_with(found) && message.contains("wasmill build"), "{message}");
+            assert!(
+                message.starts_with(found) && message.contains("wasmill build"),
+                "{message}"
+            );
         }
         assert!(check_form(b"\0asm\x0d\0\x01\0").is_ok());
     }
 
     #[test]
     fn names_both_versions() {
-        let message = check_export_names(&["wasmill:streams/module@0.2.0"]).unwrap_err().to_string();
-        assert!(message.contains("wasmill:streams@0.2.0") && message.contains("wasmill:streams@0.1.0"), "{message}");
+        let message = check_export_names(&["wasmill:streams/module@0.2.0"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("wasmill:streams@0.2.0") && message.contains("wasmill:streams@0.1.0"),
+            "{message}"
+        );
         let message = check_export_names(&["wasi:cli/run@0.2.0"]).unwrap_err().to_string();
         assert!(message.contains("`wasi:cli/run@0.2.0`"), "{message}");
     }
 
     #[test]
     fn refuses_imports_by_name() {
-        let message =
-            check_import_names(&["wasmill:log/log@0.1.0", "wasi:clocks/wall-clock@0.2.0"]).unwrap_err().to_string();
+        let message = check_import_names(&["wasmill:log/log@0.1.0", "wasi:clocks/wall-clock@0.2.0"])
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("`wasi:clocks/wall-clock@0.2.0`") && message.contains("no module gets WASI"));
         assert!(!message.contains("wasmill:log"));
         assert!(check_import_names(&OFFERED).is_ok());

@@ -1,8 +1,7 @@
 //! The contract's description as the rest of the host knows it.
 
 use topology::description::{
-    Attribute, CapabilityDescription, ModuleDescription, ParameterDescription, PortDescription, StoreDescription,
-    World,
+    Attribute, CapabilityDescription, ModuleDescription, ParameterDescription, PortDescription, StoreDescription, World,
 };
 
 use crate::bindings::wasmill::streams::description as wit;
@@ -15,13 +14,17 @@ const VERSION_BYTES_MAX: usize = 64;
 /// whose words they are.
 pub(crate) fn convert(described: wit::Description, digest: &str) -> Result<ModuleDescription, String> {
     if let Some(problem) = topology::name_problem(&described.name) {
-        return Err(format!("it calls itself `{}`: {problem}", described.name.escape_debug()));
+        return Err(format!(
+            "it calls itself `{}`: {problem}",
+            described.name.escape_debug()
+        ));
     }
     let version = &described.version;
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
-    if version.is_empty() || version.len() > VERSION_BYTES_MAX || version.contains(odd) {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\' | '@');
+    if version.is_empty() || version.len() > VERSION_BYTES_MAX || version.starts_with('.') || version.contains(odd) {
         return Err(format!(
-            "its version is `{}`: a version has 1 to {VERSION_BYTES_MAX} letters, digits, `.`, `-`, `+` and `_`",
+            "its version is `{}`: a version has 1 to {VERSION_BYTES_MAX} bytes without white space, `/`, `\\` and `@`, \
+             and does not begin with a dot",
             version.escape_debug()
         ));
     }
@@ -41,7 +44,13 @@ pub(crate) fn convert(described: wit::Description, digest: &str) -> Result<Modul
 }
 
 fn attributes(options: Vec<wit::Attribute>) -> Vec<Attribute> {
-    options.into_iter().map(|option| Attribute { name: option.name, value: option.value }).collect()
+    options
+        .into_iter()
+        .map(|option| Attribute {
+            name: option.name,
+            value: option.value,
+        })
+        .collect()
 }
 
 fn port(port: wit::Port) -> PortDescription {

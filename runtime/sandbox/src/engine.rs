@@ -1,6 +1,8 @@
 //! The engine of a process: its settings, its epoch clock, and the way from bytes to a [`Module`].
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -11,6 +13,7 @@ use crate::artifact::Cache;
 use crate::bindings::{Processor, ProcessorPre};
 use crate::contract;
 use crate::error::Error;
+use crate::failure::FRAMES_MAX;
 use crate::host::Host;
 use crate::module::Module;
 
@@ -35,6 +38,10 @@ pub struct SandboxOptions {
 /// The engine. One per process is meant; cloning shares it.
 #[derive(Clone)]
 pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     engine: Engine,
     linker: Linker<Host>,
     cache: Option<Cache>,
@@ -50,7 +57,9 @@ impl Sandbox {
             .map_err(|e| Error::Engine(format!("{e:#}")))?;
         let cache = options.cache_dir.map(Cache::open).transpose()?;
         start_clock(&engine)?;
-        Ok(Self { engine, linker, cache })
+        Ok(Self {
+            inner: Arc::new(Inner { engine, linker, cache }),
+        })
     }
 
     /// Checks, compiles (or takes from the cache) and describes a module.
@@ -60,17 +69,26 @@ impl Sandbox {
     /// what is wrong with the bytes; [`Error::Cache`] when the cache cannot be used.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, Error> {
         contract::check_form(bytes)?;
+        let Inner { engine, linker, .. } = &*self.inner;
         let digest = hex(&Sha256::digest(bytes));
-        let component = self.component(bytes, &digest)?;
-        contract::check_exports(&self.engine, &component)?;
-        contract::check_imports(&self.engine, &component)?;
+        let component = self.inner.component(bytes, &digest)?;
+        contract::check_exports(engine, &component)?;
+        contract::check_imports(engine, &component)?;
         let misfit = |e: wasmtime::Error| {
-            Error::Contract(format!("the component does not fit the contract {}: {e:#}", contract::VERSION))
+            Error::Contract(format!(
+                "the component does not fit the contract {}: {e:#}",
+                contract::VERSION
+            ))
         };
-        let pre = self.linker.instantiate_pre(&component).and_then(ProcessorPre::new).map_err(misfit)?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .and_then(ProcessorPre::new)
+            .map_err(misfit)?;
         Module::describe(digest, pre)
     }
+}
 
+impl Inner {
     fn component(&self, bytes: &[u8], digest: &str) -> Result<Component, Error> {
         let compile = || Component::from_binary(&self.engine, bytes).map_err(|e| Error::Compile(format!("{e:#}")));
         let Some(cache) = &self.cache else { return compile() };
@@ -92,7 +110,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         .concurrency_support(false)
         .wasm_component_model(true)
-        .wasm_backtrace(true)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
         // Read from the environment otherwise; names come from the guest's name section either way.
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .max_wasm_stack(WASM_STACK_BYTES_MAX)
@@ -113,13 +131,17 @@ fn start_clock(engine: &Engine) -> Result<(), Error> {
         }
     };
     let spawned = std::thread::Builder::new().name("sandbox-epochs".into()).spawn(tick);
-    spawned.map(drop).map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))
+    spawned
+        .map(drop)
+        .map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -5,8 +5,8 @@ use wasmtime::{Error, Trap, WasmBacktrace};
 
 use crate::host::{Host, size};
 
-/// Frames shown of a backtrace: more than that is recursion.
-const FRAMES_MAX: usize = 40;
+/// Frames kept of a backtrace: what is longer is recursion.
+pub(crate) const FRAMES_MAX: usize = 40;
 
 /// How wasmtime words that a guest handed over more than the store's hostcall fuel; it has no type for it.
 const TOO_MUCH: &str = "hostcall";
@@ -16,7 +16,10 @@ pub(crate) fn of_call(error: &Error, host: &mut Host) -> Failure {
     if let Some(cause) = host.suffered.take() {
         return Failure::Host(cause);
     }
-    Failure::Trap { cause: cause(error, host), backtrace: backtrace(error) }
+    Failure::Trap {
+        cause: cause(error, host),
+        backtrace: backtrace(error),
+    }
 }
 
 /// One line, with the guest's last words where it had some.
@@ -47,11 +50,12 @@ fn cause(error: &Error, host: &Host) -> String {
 
 /// `module!function` a line, innermost first.
 fn backtrace(error: &Error) -> String {
-    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
-    let frames = trace.frames();
-    let mut lines: Vec<String> = frames
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+        return String::new();
+    };
+    let lines: Vec<String> = trace
+        .frames()
         .iter()
-        .take(FRAMES_MAX)
         .map(|frame| {
             let function = match frame.func_name() {
                 Some(name) => demangle(name),
@@ -63,33 +67,12 @@ fn backtrace(error: &Error) -> String {
             }
         })
         .collect();
-    if frames.len() > FRAMES_MAX {
-        lines.push(format!("… and {} more", frames.len() - FRAMES_MAX));
-    }
     lines.join("\n")
 }
 
-/// Rust's older mangling (`_ZN4core5panic17h0123456789abcdefE`), which is what its Wasm targets write; others stay.
+/// Rust's names without the hashes in them; others stay.
 fn demangle(name: &str) -> String {
-    parts(name).unwrap_or_else(|| name.to_owned())
-}
-
-fn parts(name: &str) -> Option<String> {
-    let mut rest = name.strip_prefix("_ZN")?;
-    let mut parts = Vec::new();
-    while !rest.starts_with('E') {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let length: usize = rest.get(..digits)?.parse().ok()?;
-        let part = rest.get(digits..digits.checked_add(length)?)?;
-        rest = rest.get(digits + length..)?;
-        let is_hash = part.len() == 17 && part.starts_with('h') && rest.starts_with('E');
-        if !is_hash {
-            let part = part.trim_start_matches('_').replace("$LT$", "<").replace("$GT$", ">").replace("..", "::");
-            let part = part.replace("$u20$", " ").replace("$RF$", "&").replace("$u7b$", "{").replace("$u7d$", "}");
-            parts.push(part.replace("$C$", ",").replace("$BP$", "*").replace("$LP$", "(").replace("$RP$", ")"));
-        }
-    }
-    Some(parts.join("::"))
+    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 #[cfg(test)]
@@ -99,10 +82,23 @@ mod tests {
     #[test]
     fn rust_names_are_readable() {
         let cases = [
-            ("_ZN4core9panicking9panic_fmt17h0123456789abcdefE", "core::panicking::panic_fmt"),
-            ("_ZN4pass29_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE", "pass::{{closure}}"),
+            (
+                "_ZN4core9panicking9panic_fmt17h0123456789abcdefE",
+                "core::panicking::panic_fmt",
+            ),
+            (
+                "_ZN4pass28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
+                "pass::{{closure}}",
+            ),
             ("process", "process"),
-            ("_ZN99broken", "_ZN99broken"),
+            (
+                "_RNvNtCsgPGlVSkxRGi_4core9panicking9panic_fmt",
+                "core::panicking::panic_fmt",
+            ),
+            (
+                "wasmill:streams/processing@0.1.0#process",
+                "wasmill:streams/processing@0.1.0#process",
+            ),
         ];
         for (mangled, readable) in cases {
             assert_eq!(demangle(mangled), readable);

@@ -39,8 +39,6 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct DeclaredStore {
     pub name: String,
-    /// Its values carry their event time.
-    pub timestamped: bool,
     pub read_only: bool,
 }
 
@@ -102,7 +100,9 @@ impl ResourceLimiter for Host {
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
         if desired > TABLE_ELEMENTS_MAX {
-            return Err(format_err!("the module wants a table of {desired} elements, at most {TABLE_ELEMENTS_MAX} go"));
+            return Err(format_err!(
+                "the module wants a table of {desired} elements, at most {TABLE_ELEMENTS_MAX} go"
+            ));
         }
         Ok(true)
     }

@@ -64,12 +64,26 @@ impl Instance {
         let name = module.name();
         let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second);
         let outputs = module.description().outputs.len();
-        Ok(Self { module, name, outputs, options, settings, running: None, log: Some(log) })
+        Ok(Self {
+            module,
+            name,
+            outputs,
+            options,
+            settings,
+            running: None,
+            log: Some(log),
+        })
     }
 
     fn start(&mut self) -> Result<(), Failure> {
         self.discard();
-        let fresh = || Log::new(self.name.clone(), self.options.task.clone(), self.options.limits.log_lines_per_second);
+        let fresh = || {
+            Log::new(
+                self.name.clone(),
+                self.options.task.clone(),
+                self.options.limits.log_lines_per_second,
+            )
+        };
         let log = self.log.take().unwrap_or_else(fresh);
         let inner = &self.module.inner;
         let mut host = Host::new(inner.stores.clone(), self.options.limits, log);
@@ -109,7 +123,10 @@ impl Instance {
         export: impl FnOnce(&mut Store<Host>, &bindings::Processor) -> WasmResult<R>,
     ) -> Result<R, Failure> {
         let Some(running) = &mut self.running else {
-            return Err(Failure::Host(format!("`{}` has no instance; it was not opened again after a trap", self.name)));
+            return Err(Failure::Host(format!(
+                "`{}` has no instance; it was not opened again after a trap",
+                self.name
+            )));
         };
         let host = running.store.data_mut();
         host.phase = phase;
@@ -152,10 +169,14 @@ impl Processor for Instance {
     fn process(&mut self, context: &mut Context, now: Now, input: &Input) -> Result<Answer, Failure> {
         let lowered = LoweredInput::new(input, &self.options);
         let rows = input.batch.len();
-        let phase = Phase::Process { rows: u32::try_from(rows).unwrap_or(u32::MAX) };
+        let phase = Phase::Process {
+            rows: u32::try_from(rows).unwrap_or(u32::MAX),
+        };
         let answer = self.call(context, phase, |store, guest| {
             let batch = lowered.view(input);
-            guest.wasmill_streams_processing().call_process(store, clocks(now), batch, &input.ports)
+            guest
+                .wasmill_streams_processing()
+                .call_process(store, clocks(now), batch, &input.ports)
         })?;
         let answer = answer.map_err(Failure::Guest)?;
         answer::lift(answer, rows, self.outputs)
@@ -164,7 +185,9 @@ impl Processor for Instance {
 
     fn punctuate(&mut self, context: &mut Context, now: Now, name: &str) -> Result<Emission, Failure> {
         let rows = self.call(context, Phase::Punctuate, |store, guest| {
-            guest.wasmill_streams_processing().call_punctuate(store, clocks(now), name)
+            guest
+                .wasmill_streams_processing()
+                .call_punctuate(store, clocks(now), name)
         })?;
         answer::lift_punctuation(rows.map_err(Failure::Guest)?, self.outputs)
             .map_err(|broken| Failure::Contract(format!("the answer of `punctuate` {broken}")))
@@ -191,12 +214,17 @@ impl Processor for Instance {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.running.as_ref().map_or(0, |running| running.store.data().memory_bytes())
+        self.running
+            .as_ref()
+            .map_or(0, |running| running.store.data().memory_bytes())
     }
 }
 
 fn clocks(now: Now) -> wit::Now {
-    wit::Now { stream_time: now.stream_time, wall_time: now.wall_time }
+    wit::Now {
+        stream_time: now.stream_time,
+        wall_time: now.wall_time,
+    }
 }
 
 /// The columns of a call; what the module did not ask for is not made.
@@ -213,7 +241,12 @@ impl<'a> LoweredInput<'a> {
         let headers = || LoweredHeaders::new(input.batch.headers(), input.batch.len());
         let partitions = || {
             let partitions = input.origin.partitions.iter();
-            partitions.map(|p| wit::TopicPartition { topic: &p.topic, partition: p.partition as u32 }).collect()
+            partitions
+                .map(|p| wit::TopicPartition {
+                    topic: &p.topic,
+                    partition: p.partition as u32,
+                })
+                .collect()
         };
         Self {
             keys: Lowered::new(input.batch.keys()),

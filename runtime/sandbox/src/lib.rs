@@ -22,9 +22,9 @@ mod log;
 mod module;
 mod settings;
 mod state;
-mod timers;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use engine::{CACHED_ARTIFACTS_MAX, EPOCH_MS, Sandbox, SandboxOptions};
 pub use error::Error;

@@ -33,7 +33,15 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(module: String, task: TaskName, lines_per_second: u32) -> Self {
-        Self { module, task, lines_per_second, window_start: None, lines: 0, dropped: 0, last_error: None }
+        Self {
+            module,
+            task,
+            lines_per_second,
+            window_start: None,
+            lines: 0,
+            dropped: 0,
+            last_error: None,
+        }
     }
 
     /// The last message of level `error` in the running call: the SDKs write one before they give up.
@@ -52,17 +60,24 @@ impl Log {
             self.emit(
                 Level::WARN,
                 "",
-                &format!("{dropped} messages left out, more than {} a second (`limits.log`)", self.lines_per_second),
+                &format!(
+                    "{dropped} messages left out, more than {} a second (`limits.log`)",
+                    self.lines_per_second
+                ),
             );
         }
     }
 
     fn write(&mut self, level: Level, record: &str, message: &str, now: Instant) {
         if level == Level::ERROR {
-            let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            self.last_error = Some(cut(line.trim(), LAST_WORDS_BYTES_MAX).to_owned());
+            // One line, since it becomes part of one; a Rust panic has its place and its message on two.
+            let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+            self.last_error = Some(cut(&words, LAST_WORDS_BYTES_MAX).to_owned());
         }
-        if self.window_start.is_none_or(|start| now.duration_since(start) >= WINDOW) {
+        if self
+            .window_start
+            .is_none_or(|start| now.duration_since(start) >= WINDOW)
+        {
             self.report_dropped();
             self.window_start = Some(now);
             self.lines = 0;
@@ -138,7 +153,10 @@ impl wit::Host for Host {
 /// `topic-partition@offset`; empty where the row is not known: a wrong row in a log line is no reason to trap.
 fn record_name(origin: &Origin, row: u32) -> String {
     let row = row as usize;
-    let place = origin.partition_of.get(row).and_then(|at| origin.partitions.get(*at as usize));
+    let place = origin
+        .partition_of
+        .get(row)
+        .and_then(|at| origin.partitions.get(*at as usize));
     match place.zip(origin.offsets.get(row)) {
         Some((partition, offset)) => format!("{partition}@{offset}"),
         None => String::new(),
@@ -162,8 +180,11 @@ mod tests {
             log.write(Level::INFO, "", "x", start);
         }
         assert_eq!((log.lines, log.dropped), (2, 3));
-        log.write(Level::ERROR, "", "\n  boom at line 3\nmore", start + WINDOW);
-        assert_eq!((log.lines, log.dropped, log.last_error()), (1, 0, Some("boom at line 3")));
+        log.write(Level::ERROR, "", "panicked at src/lib.rs:3:\n  boom", start + WINDOW);
+        assert_eq!(
+            (log.lines, log.dropped, log.last_error()),
+            (1, 0, Some("panicked at src/lib.rs:3: boom"))
+        );
         log.begin_call();
         assert_eq!(log.last_error(), None);
     }
@@ -175,7 +196,10 @@ mod tests {
             partition_of: vec![0, 1],
             offsets: vec![10, 11],
         };
-        assert_eq!((record_name(&origin, 1), record_name(&origin, 2)), ("b-7@11".into(), String::new()));
+        assert_eq!(
+            (record_name(&origin, 1), record_name(&origin, 2)),
+            ("b-7@11".into(), String::new())
+        );
         assert_eq!(cut("aä", 2), "a");
     }
 }

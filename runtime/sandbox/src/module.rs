@@ -38,7 +38,10 @@ pub(crate) struct Inner {
 
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Module").field("name", &self.name()).field("digest", &self.digest()).finish()
+        f.debug_struct("Module")
+            .field("name", &self.name())
+            .field("digest", &self.digest())
+            .finish()
     }
 }
 
@@ -59,11 +62,19 @@ impl Module {
         let description = description::convert(described, &digest).map_err(Error::Describe)?;
         let stores = description.stores.iter().map(|store| DeclaredStore {
             name: store.name.clone(),
-            timestamped: store.kind == "timestamped",
-            read_only: store.options.iter().any(|o| o.name == "shared" && o.value.trim() == "true"),
+            read_only: store
+                .options
+                .iter()
+                .any(|o| o.name == "shared" && o.value.trim() == "true"),
         });
         let stores = stores.collect();
-        Ok(Self { inner: Arc::new(Inner { pre, description, stores }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pre,
+                description,
+                stores,
+            }),
+        })
     }
 
     /// Hex sha-256 of the component's bytes.

@@ -48,9 +48,7 @@ fn of_kind(kind: &str, value: Value) -> Result<Setting, String> {
         ("json", value) => Ok(Setting::Json(value.to_string())),
         ("string", Value::String(text)) => Ok(Setting::Text(text)),
         ("boolean", Value::Bool(truth)) => Ok(Setting::Boolean(truth)),
-        ("integer" | "duration" | "bytes", value) => {
-            value.as_i64().map(Setting::Integer).ok_or_else(|| misfit(&value))
-        }
+        ("integer" | "duration" | "bytes", value) => value.as_i64().map(Setting::Integer).ok_or_else(|| misfit(&value)),
         ("number", value) => value.as_f64().map(Setting::Number).ok_or_else(|| misfit(&value)),
         ("list", Value::Array(items)) => items
             .into_iter()
@@ -65,13 +63,14 @@ fn of_kind(kind: &str, value: Value) -> Result<Setting, String> {
 }
 
 impl Setting {
-    fn view(&self) -> wit::Value<'_> {
+    /// `texts` are those of [`Setting::Texts`], borrowed.
+    fn view<'a>(&'a self, texts: &'a [&'a str]) -> wit::Value<'a> {
         match self {
             Self::Text(text) => wit::Value::Text(text),
             Self::Integer(integer) => wit::Value::Integer(*integer),
             Self::Number(number) => wit::Value::Number(*number),
             Self::Boolean(truth) => wit::Value::Boolean(*truth),
-            Self::Texts(_) => wit::Value::Texts(&[]),
+            Self::Texts(_) => wit::Value::Texts(texts),
             Self::Json(json) => wit::Value::Json(json),
         }
     }
@@ -89,13 +88,38 @@ pub(crate) fn with_views<R>(settings: &[(String, Setting)], then: impl FnOnce(&[
     let views: Vec<wit::Setting<'_>> = settings
         .iter()
         .zip(&lists)
-        .map(|((name, setting), list)| {
-            let value = match setting {
-                Setting::Texts(_) => wit::Value::Texts(list),
-                other => other.view(),
-            };
-            wit::Setting { name, value }
+        .map(|((name, setting), list)| wit::Setting {
+            name,
+            value: setting.view(list),
         })
         .collect();
     then(&views)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_kind_chooses_the_case() {
+        let cases = [
+            ("string", json!("a"), Some(Setting::Text("a".into()))),
+            ("duration", json!(1500), Some(Setting::Integer(1500))),
+            ("bytes", json!(1024), Some(Setting::Integer(1024))),
+            ("number", json!(2), Some(Setting::Number(2.0))),
+            (
+                "list",
+                json!(["a", "b"]),
+                Some(Setting::Texts(vec!["a".into(), "b".into()])),
+            ),
+            ("json", json!("a"), Some(Setting::Json("\"a\"".into()))),
+            ("integer", json!(1.5), None),
+            ("list", json!([1]), None),
+            ("boolean", json!("true"), None),
+        ];
+        for (kind, value, expected) in cases {
+            assert_eq!(of_kind(kind, value.clone()).ok(), expected, "{kind} {value}");
+        }
+    }
 }

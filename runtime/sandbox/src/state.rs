@@ -17,7 +17,10 @@ impl Host {
         self.allow(import, |phase| phase != Phase::Close)?;
         match self.context.store_of.get(index as usize) {
             Some(number) if (index as usize) < self.stores.len() => Ok(*number),
-            _ => bail!("`{import}`: there is no store {index}, the module declares {}", self.stores.len()),
+            _ => bail!(
+                "`{import}`: there is no store {index}, the module declares {}",
+                self.stores.len()
+            ),
         }
     }
 
@@ -60,10 +63,16 @@ impl wit::Host for Host {
         let mut values = Values::new(columns.len(), self.stored(IMPORT, spec)?);
         let bytes_max = self.limits.memory_bytes.min(i32::MAX as u64) as usize;
         for row in 0..columns.len() {
-            let read = self.context.stores.read(number, columns.value(row), |stored| values.push(row, stored));
+            let read = self
+                .context
+                .stores
+                .read(number, columns.value(row), |stored| values.push(row, stored));
             self.stored(IMPORT, read)?;
             if values.data.len() > bytes_max {
-                bail!("`{IMPORT}`: the values take more than {} (`limits.memory`)", size(bytes_max as u64));
+                bail!(
+                    "`{IMPORT}`: the values take more than {} (`limits.memory`)",
+                    size(bytes_max as u64)
+                );
             }
         }
         Ok(values.finish(Lowered::new(&columns).into_result()))
@@ -75,7 +84,14 @@ impl wit::Host for Host {
         let keys = lift(IMPORT, "keys", entries.keys)?;
         let values = lift(IMPORT, "values", entries.values)?;
         let timestamps = (!entries.timestamps.is_empty()).then_some(entries.timestamps);
-        let put = self.context.stores.put(number, &state::Entries { keys, values, timestamps });
+        let put = self.context.stores.put(
+            number,
+            &state::Entries {
+                keys,
+                values,
+                timestamps,
+            },
+        );
         self.stored(IMPORT, put)
     }
 
@@ -107,7 +123,10 @@ impl wit::Host for Host {
         const IMPORT: &str = "key-value.prefix";
         let number = self.store(IMPORT, store)?;
         let limit = limit.min(PAGE_ROWS_MAX) as usize;
-        let page = self.context.stores.prefix(number, &prefix, after.as_deref(), descending, limit);
+        let page = self
+            .context
+            .stores
+            .prefix(number, &prefix, after.as_deref(), descending, limit);
         self.stored(IMPORT, page).map(lower_page)
     }
 
@@ -125,7 +144,10 @@ fn lower_page(page: state::Page) -> wit::Page {
         values: Lowered::new(&page.entries.values).into_result(),
         timestamps: page.entries.timestamps.unwrap_or_default(),
     };
-    wit::Page { entries, more: page.more }
+    wit::Page {
+        entries,
+        more: page.more,
+    }
 }
 
 /// Values written as they are read, straight into the contract's form.
@@ -176,7 +198,15 @@ impl Values {
 
     fn finish(self, keys: ColumnResult) -> wit::Entries {
         let validity = self.nulls.then_some(self.validity);
-        let values = ColumnResult { data: self.data, offsets: self.offsets, validity };
-        wit::Entries { keys, values, timestamps: self.timestamps.unwrap_or_default() }
+        let values = ColumnResult {
+            data: self.data,
+            offsets: self.offsets,
+            validity,
+        };
+        wit::Entries {
+            keys,
+            values,
+            timestamps: self.timestamps.unwrap_or_default(),
+        }
     }
 }

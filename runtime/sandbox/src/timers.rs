@@ -6,19 +6,11 @@ use wasmtime::{Result, bail};
 use crate::bindings::wasmill::timers::timers as wit;
 use crate::host::{Host, Phase};
 
-/// Of the contract.
-const NAME_BYTES_MAX: usize = 64;
-
 impl wit::Host for Host {
     fn start(&mut self, name: String, schedule: wit::Schedule, row: Option<u32>) -> Result<()> {
         const IMPORT: &str = "timers.start";
         self.allow(IMPORT, |phase| phase != Phase::Close)?;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            bail!("`{IMPORT}`: the name of a schedule has 1 to {NAME_BYTES_MAX} bytes, this one {}", name.len());
-        }
-        if schedule.every_ms == 0 {
-            bail!("`{IMPORT}`: `every-ms` of the schedule `{name}` is 0");
-        }
+        // The rest of the contract's rules is checked where schedules live.
         let row = match (self.phase, row) {
             (Phase::Process { rows }, Some(row)) if row < rows => Some(row),
             (Phase::Process { rows }, Some(row)) => bail!("`{IMPORT}`: row {row} of a call with {rows} rows"),
@@ -29,7 +21,11 @@ impl wit::Host for Host {
             wit::Clock::StreamTime => Clock::StreamTime,
             wit::Clock::WallTime => Clock::WallTime,
         };
-        let schedule = Schedule { every_ms: schedule.every_ms, clock, anchor: schedule.anchor };
+        let schedule = Schedule {
+            every_ms: schedule.every_ms,
+            clock,
+            anchor: schedule.anchor,
+        };
         let started = self.context.start_schedule(&name, schedule, row);
         started.or_else(|refused| bail!("`{IMPORT}`: {refused}"))
     }

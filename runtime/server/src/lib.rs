@@ -10,7 +10,7 @@ mod node;
 pub mod refusal;
 mod registry;
 mod rest;
-mod text;
+pub mod text;
 
 pub use config::Config;
 pub use node::probe as probe_brokers;

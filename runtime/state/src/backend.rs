@@ -30,7 +30,10 @@ pub struct Bounds {
 
 impl Bounds {
     pub fn all() -> Self {
-        Self { lower: Bound::Unbounded, upper: Bound::Unbounded }
+        Self {
+            lower: Bound::Unbounded,
+            upper: Bound::Unbounded,
+        }
     }
 
     /// `lower <= key < upper`, open where `None`.
@@ -58,10 +61,16 @@ impl Bounds {
         while let Some(last) = upper.pop() {
             if last < u8::MAX {
                 upper.push(last + 1);
-                return Self { lower: Bound::Included(prefix.to_vec()), upper: Bound::Excluded(upper) };
+                return Self {
+                    lower: Bound::Included(prefix.to_vec()),
+                    upper: Bound::Excluded(upper),
+                };
             }
         }
-        Self { lower: Bound::Included(prefix.to_vec()), upper: Bound::Unbounded }
+        Self {
+            lower: Bound::Included(prefix.to_vec()),
+            upper: Bound::Unbounded,
+        }
     }
 }
 

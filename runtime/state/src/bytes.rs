@@ -16,17 +16,22 @@ enum Form {
 }
 
 impl Bytes {
+    #[inline]
     pub fn new(bytes: &[u8]) -> Self {
         let mut data = [0; INLINE_MAX];
         match data.get_mut(..bytes.len()) {
             Some(head) => {
                 head.copy_from_slice(bytes);
-                Self(Form::Inline { length: bytes.len() as u8, data })
+                Self(Form::Inline {
+                    length: bytes.len() as u8,
+                    data,
+                })
             }
             None => Self(Form::Heap(bytes.into())),
         }
     }
 
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Form::Inline { length, data } => data.get(..usize::from(*length)).unwrap_or_default(),
@@ -35,6 +40,7 @@ impl Bytes {
     }
 
     /// Bytes outside of the value itself.
+    #[inline]
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Inline { .. } => 0,
@@ -45,7 +51,11 @@ impl Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        if bytes.len() <= INLINE_MAX { Self::new(&bytes) } else { Self(Form::Heap(bytes.into())) }
+        if bytes.len() <= INLINE_MAX {
+            Self::new(&bytes)
+        } else {
+            Self(Form::Heap(bytes.into()))
+        }
     }
 }
 

@@ -33,7 +33,10 @@ pub struct Cache {
 
 impl Cache {
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, ..Self::default() }
+        Self {
+            bytes_max,
+            ..Self::default()
+        }
     }
 
     pub fn bytes(&self) -> usize {
@@ -47,8 +50,11 @@ impl Cache {
 
     #[inline]
     fn find(&self, store: u32, key: &[u8]) -> Option<u32> {
-        let same =
-            |i: &u32| self.entries.get(*i as usize).is_some_and(|e| e.store == store && e.key.as_slice() == key);
+        let same = |i: &u32| {
+            self.entries
+                .get(*i as usize)
+                .is_some_and(|e| e.store == store && e.key.as_slice() == key)
+        };
         self.table.find(self.hash(store, key), same).copied()
     }
 
@@ -65,17 +71,28 @@ impl Cache {
         let store = store as u32;
         let cost = |v: &Option<Bytes>| v.as_ref().map_or(0, Bytes::heap_bytes);
         let added = cost(&value);
-        if let Some(entry) =
-            self.find(store, key.as_slice()).and_then(|index| self.entries.get_mut(index as usize))
+        if let Some(entry) = self
+            .find(store, key.as_slice())
+            .and_then(|index| self.entries.get_mut(index as usize))
         {
             self.bytes += added;
             self.bytes -= cost(&entry.value);
             entry.value = value;
         } else {
+            let needed = ENTRY_BYTES + key.heap_bytes() + added;
+            if needed > self.bytes_max {
+                return;
+            }
+            self.make_room(needed);
             let hash = self.hash(store, key.as_slice());
-            self.bytes += ENTRY_BYTES + key.heap_bytes() + added;
+            self.bytes += needed;
             let index = self.entries.len() as u32;
-            self.entries.push(Cached { store, key, value, referenced: false });
+            self.entries.push(Cached {
+                store,
+                key,
+                value,
+                referenced: false,
+            });
             let (entries, hasher) = (&self.entries, &self.hasher);
             self.table.insert_unique(hash, index, |i| {
                 entries.get(*i as usize).map_or(0, |e| {
@@ -83,7 +100,11 @@ impl Cache {
                 })
             });
         }
-        while self.bytes > self.bytes_max && !self.entries.is_empty() {
+        self.make_room(0);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > self.bytes_max && !self.entries.is_empty() {
             self.evict_one();
         }
     }
@@ -94,7 +115,9 @@ impl Cache {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
             }
-            let Some(entry) = self.entries.get_mut(self.hand) else { return };
+            let Some(entry) = self.entries.get_mut(self.hand) else {
+                return;
+            };
             if entry.referenced {
                 entry.referenced = false;
                 self.hand += 1;
@@ -114,7 +137,9 @@ impl Cache {
             }
             let Some(entry) = self.entries.get(from) else { continue };
             let hash = self.hash(entry.store, entry.key.as_slice());
-            let Ok(mut place) = self.table.find_entry(hash, |i| *i as usize == from) else { continue };
+            let Ok(mut place) = self.table.find_entry(hash, |i| *i as usize == from) else {
+                continue;
+            };
             match to {
                 Some(to) => *place.get_mut() = to,
                 None => {
@@ -147,10 +172,15 @@ mod tests {
             let value = (i % 3 > 0).then(|| Bytes::new(&i.to_be_bytes()));
             cache.put((i % 2) as usize, Bytes::new(&key), value.clone());
             assert!(cache.bytes() <= 50 * ENTRY_BYTES);
-            assert_eq!(cache.get((i % 2) as usize, &key), Some(value.as_ref().map(Bytes::as_slice)));
+            assert_eq!(
+                cache.get((i % 2) as usize, &key),
+                Some(value.as_ref().map(Bytes::as_slice))
+            );
         }
         assert_eq!(cache.table.len(), cache.entries.len());
-        let known = (0..97_u32).filter(|k| cache.find(0, &k.to_be_bytes()).is_some()).count();
+        let known = (0..97_u32)
+            .filter(|k| cache.find(0, &k.to_be_bytes()).is_some())
+            .count();
         assert!(known > 0 && known < 97, "{known}");
     }
 

@@ -6,7 +6,7 @@ use arrow_array::builder::BinaryBuilder;
 use arrow_array::{Array, BinaryArray};
 
 use crate::backend::{Bounds, Error};
-use crate::stores::{Stores, TIMESTAMP_BYTES};
+use crate::stores::{NO_TIME, Stores, TIMESTAMP_BYTES};
 
 /// Bytes of keys and values in one page: what one guest call should have to take at most.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -89,7 +89,11 @@ impl Stores {
                 }
             })?;
         }
-        Ok(Entries { keys: keys.clone(), values: values.finish(), timestamps: timestamped.then_some(timestamps) })
+        Ok(Entries {
+            keys: keys.clone(),
+            values: values.finish(),
+            timestamps: timestamped.then_some(timestamps),
+        })
     }
 
     /// In order of rows; a null value deletes.
@@ -103,7 +107,9 @@ impl Stores {
         no_null_keys(&entries.keys)?;
         let rows = entries.keys.len();
         if entries.values.len() != rows || entries.timestamps.as_ref().is_some_and(|t| t.len() != rows) {
-            return Err(Error::Misuse(format!("columns of different lengths for store `{name}`")));
+            return Err(Error::Misuse(format!(
+                "columns of different lengths for store `{name}`"
+            )));
         }
         match (&entries.timestamps, timestamped) {
             (None, true) if rows > 0 => {
@@ -121,7 +127,7 @@ impl Stores {
         for row in 0..rows {
             let timestamp = match &entries.timestamps {
                 Some(times) if timestamped => times.get(row).copied().unwrap_or_default(),
-                _ => self.time(),
+                _ => NO_TIME,
             };
             let key = entries.keys.value(row);
             if entries.values.is_null(row) {
@@ -174,11 +180,10 @@ impl Stores {
         let mut bounds = Bounds::prefix(prefix);
         match after {
             // A key beyond the prefix's last one would widen the bounds.
-            Some(key) if descending => {
-                if key.starts_with(prefix) || key < prefix {
-                    bounds.upper = Bound::Excluded(key.to_vec());
-                }
+            Some(key) if descending && (key.starts_with(prefix) || key < prefix) => {
+                bounds.upper = Bound::Excluded(key.to_vec());
             }
+            Some(_) if descending => {}
             Some(key) if key >= prefix => bounds.lower = Bound::Excluded(key.to_vec()),
             _ => {}
         }
@@ -190,8 +195,7 @@ impl Stores {
     /// # Errors
     /// As [`range`](Self::range).
     pub fn delete_range(&mut self, store: usize, lower: &[u8], upper: &[u8]) -> Result<(), Error> {
-        let time = self.time();
-        self.delete_bounds(store, &Bounds::half_open(Some(lower), Some(upper)), time)
+        self.delete_bounds(store, &Bounds::half_open(Some(lower), Some(upper)), NO_TIME)
     }
 
     fn page(&mut self, store: usize, bounds: &Bounds, descending: bool, limit: usize) -> Result<Page, Error> {
@@ -206,7 +210,10 @@ impl Stores {
             builder.push(timestamped, key, value);
             true
         })?;
-        Ok(Page { entries: builder.finish(timestamped), more })
+        Ok(Page {
+            entries: builder.finish(timestamped),
+            more,
+        })
     }
 }
 

@@ -19,30 +19,57 @@ fn text(error: Error) -> String {
 }
 
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
-    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: found {found:?}, expected {expected:?}"))
+    }
 }
 
 fn put(store: usize, key: &[u8], value: &[u8]) -> Change {
-    Change::Put { store, key: key.to_vec(), value: value.to_vec() }
+    Change::Put {
+        store,
+        key: key.to_vec(),
+        value: value.to_vec(),
+    }
 }
 
 fn delete(store: usize, key: &[u8]) -> Change {
-    Change::Delete { store, key: key.to_vec() }
+    Change::Delete {
+        store,
+        key: key.to_vec(),
+    }
 }
 
 fn apply(backend: &mut dyn Backend, changes: Vec<Change>) -> Result<(), String> {
-    backend.apply(&Changes { changes, offsets: Vec::new() }).map_err(text)
+    backend
+        .apply(&Changes {
+            changes,
+            offsets: Vec::new(),
+        })
+        .map_err(text)
 }
 
 fn points(backend: &mut dyn Backend) -> Result<(), String> {
     let get = |backend: &mut dyn Backend, store, key: &[u8]| backend.get(store, key).map_err(text);
     expect("an empty store", get(backend, 0, b"a")?, None)?;
-    apply(backend, vec![put(0, b"a", b"0a"), put(1, b"a", b"1a"), put(0, b"", b"empty key"), put(0, b"e", b"")])?;
+    apply(
+        backend,
+        vec![
+            put(0, b"a", b"0a"),
+            put(1, b"a", b"1a"),
+            put(0, b"", b"empty key"),
+            put(0, b"e", b""),
+        ],
+    )?;
     expect("store 0", get(backend, 0, b"a")?, Some(b"0a".to_vec()))?;
     expect("store 1", get(backend, 1, b"a")?, Some(b"1a".to_vec()))?;
     expect("an empty key", get(backend, 0, b"")?, Some(b"empty key".to_vec()))?;
     expect("an empty value is not absent", get(backend, 0, b"e")?, Some(Vec::new()))?;
-    apply(backend, vec![delete(0, b"a"), delete(0, b"never there"), put(1, b"a", b"2")])?;
+    apply(
+        backend,
+        vec![delete(0, b"a"), delete(0, b"never there"), put(1, b"a", b"2")],
+    )?;
     expect("deleted", get(backend, 0, b"a")?, None)?;
     expect("overwritten", get(backend, 1, b"a")?, Some(b"2".to_vec()))?;
     backend.flush().map_err(text)?;
@@ -76,19 +103,37 @@ fn scans(backend: &mut dyn Backend) -> Result<(), String> {
     let probes: [&[u8]; 5] = [b"", b"a", b"aa", b"b", b"\xff\xff"];
     for (kind, lower) in (0..3).flat_map(|k| probes.map(|p| (k, p))) {
         for (upper_kind, upper) in (0..3).flat_map(|k| probes.map(|p| (k, p))) {
-            let bounds = Bounds { lower: bound(kind, lower), upper: bound(upper_kind, upper) };
+            let bounds = Bounds {
+                lower: bound(kind, lower),
+                upper: bound(upper_kind, upper),
+            };
             let inside = |key: &[u8]| {
                 let above = kind == 0 || (kind == 1 && key >= lower) || (kind == 2 && key > lower);
                 above && (upper_kind == 0 || (upper_kind == 1 && key <= upper) || (upper_kind == 2 && key < upper))
             };
-            let mut expected: Vec<Vec<u8>> =
-                keys.iter().filter(|k| inside(k)).map(|k| [*k, b"=v"].concat()).collect();
-            expect(&format!("{bounds:?} ascending"), collect(backend, &bounds, false, 99)?, expected.clone())?;
+            let mut expected: Vec<Vec<u8>> = keys
+                .iter()
+                .filter(|k| inside(k))
+                .map(|k| [*k, b"=v"].concat())
+                .collect();
+            expect(
+                &format!("{bounds:?} ascending"),
+                collect(backend, &bounds, false, 99)?,
+                expected.clone(),
+            )?;
             expected.reverse();
-            expect(&format!("{bounds:?} descending"), collect(backend, &bounds, true, 99)?, expected)?;
+            expect(
+                &format!("{bounds:?} descending"),
+                collect(backend, &bounds, true, 99)?,
+                expected,
+            )?;
         }
     }
-    expect("a scan that is ended", collect(backend, &Bounds::all(), false, 2)?.len(), 2)?;
+    expect(
+        "a scan that is ended",
+        collect(backend, &Bounds::all(), false, 2)?.len(),
+        2,
+    )?;
     let prefixed = collect(backend, &Bounds::prefix(b"\xff"), false, 9)?;
     expect("a prefix without upper bound", prefixed.len(), 1)?;
     expect("a prefix", collect(backend, &Bounds::prefix(b"a"), false, 9)?.len(), 2)
@@ -96,11 +141,25 @@ fn scans(backend: &mut dyn Backend) -> Result<(), String> {
 
 fn offsets(backend: &mut dyn Backend) -> Result<(), String> {
     expect("unknown", backend.offset(0).map_err(text)?, None)?;
-    backend.apply(&Changes { changes: vec![put(0, b"a", b"1")], offsets: vec![(0, 7), (2, 1)] }).map_err(text)?;
-    backend.apply(&Changes { changes: vec![put(1, b"a", b"1")], offsets: vec![(1, 3)] }).map_err(text)?;
+    backend
+        .apply(&Changes {
+            changes: vec![put(0, b"a", b"1")],
+            offsets: vec![(0, 7), (2, 1)],
+        })
+        .map_err(text)?;
+    backend
+        .apply(&Changes {
+            changes: vec![put(1, b"a", b"1")],
+            offsets: vec![(1, 3)],
+        })
+        .map_err(text)?;
     let all = [backend.offset(0), backend.offset(1), backend.offset(2)].map(|o| o.ok().flatten());
     expect("offsets", all, [Some(7), Some(3), Some(1)])?;
-    expect("no offset among the entries", collect(backend, &Bounds::all(), false, 9)?.len(), 1)?;
+    expect(
+        "no offset among the entries",
+        collect(backend, &Bounds::all(), false, 9)?.len(),
+        1,
+    )?;
     backend.wipe().map_err(text)?;
     expect("after a wipe", backend.offset(0).map_err(text)?, None)
 }

@@ -19,4 +19,4 @@ pub use backend::{Backend, Bounds, Change, Changes, Entry, Error, Snapshot};
 pub use bytes::Bytes;
 pub use columns::{Entries, Page, join, split};
 pub use overlay::Overlay;
-pub use stores::{Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};
+pub use stores::{NO_TIME, Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};

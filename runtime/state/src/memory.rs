@@ -41,7 +41,11 @@ impl Memory {
     /// All entries of a store in order.
     pub fn entries(&self, store: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let inner = self.lock();
-        inner.live.stores.get(&store).map_or_else(Vec::new, |m| m.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+        inner
+            .live
+            .stores
+            .get(&store)
+            .map_or_else(Vec::new, |m| m.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 }
 
@@ -141,13 +145,20 @@ mod tests {
         let memory = Memory::default();
         let mut backend: Box<dyn Backend> = Box::new(memory.clone());
         let put = |value: &[u8], offset| Changes {
-            changes: vec![Change::Put { store: 0, key: b"k".to_vec(), value: value.to_vec() }],
+            changes: vec![Change::Put {
+                store: 0,
+                key: b"k".to_vec(),
+                value: value.to_vec(),
+            }],
             offsets: vec![(0, offset)],
         };
         backend.apply(&put(b"1", 5)).unwrap();
         backend.flush().unwrap();
         backend.apply(&put(b"2", 6)).unwrap();
         memory.crash();
-        assert_eq!((memory.entries(0), backend.offset(0).unwrap()), (vec![(b"k".to_vec(), b"1".to_vec())], Some(5)));
+        assert_eq!(
+            (memory.entries(0), backend.offset(0).unwrap()),
+            (vec![(b"k".to_vec(), b"1".to_vec())], Some(5))
+        );
     }
 }

@@ -16,7 +16,7 @@ pub struct Slot {
     pub key: Bytes,
     /// `None`: deleted.
     pub value: Option<Bytes>,
-    /// Time of the last write in milliseconds, for the changelog row.
+    /// Time of the last write in milliseconds, for the changelog row; [`NO_TIME`](crate::NO_TIME) where it has none.
     pub timestamp: i64,
     /// The newest savepoint that has this slot's older state in the undo log.
     marked: u64,
@@ -25,7 +25,12 @@ pub struct Slot {
 #[derive(Debug)]
 enum Undo {
     Inserted,
-    Changed { slot: u32, value: Option<Bytes>, timestamp: i64, marked: u64 },
+    Changed {
+        slot: u32,
+        value: Option<Bytes>,
+        timestamp: i64,
+        marked: u64,
+    },
 }
 
 /// A point in the life of an [`Overlay`] to which it can be brought back.
@@ -74,7 +79,9 @@ impl Overlay {
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
         let slot = self.find(self.hasher.hash_one(key), key)?;
-        self.slots.get(slot as usize).map(|s| s.value.as_ref().map(Bytes::as_slice))
+        self.slots
+            .get(slot as usize)
+            .map(|s| s.value.as_ref().map(Bytes::as_slice))
     }
 
     #[inline]
@@ -83,10 +90,16 @@ impl Overlay {
         self.table.find(hash, same).copied()
     }
 
+    /// For [`slot_of`](Self::slot_of) and [`insert`](Self::insert).
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// The number of a changed key in [`slots`](Self::slots).
     #[inline]
-    pub fn slot_of(&self, key: &[u8]) -> Option<u32> {
-        self.find(self.hasher.hash_one(key), key)
+    pub fn slot_of(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.find(hash, key)
     }
 
     /// Writes or (`None`) deletes. `timestamp` in milliseconds.
@@ -102,19 +115,27 @@ impl Overlay {
     /// Overwrites slot `slot`, which is there.
     #[inline]
     pub fn change(&mut self, slot: u32, value: Option<Bytes>, timestamp: i64) {
-        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        let Some(entry) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
         self.bytes += value.as_ref().map_or(0, Bytes::heap_bytes);
         let old = std::mem::replace(&mut entry.value, value);
         let old_timestamp = std::mem::replace(&mut entry.timestamp, timestamp);
         if entry.marked < self.serial {
             let marked = std::mem::replace(&mut entry.marked, self.serial);
-            self.undo.push(Undo::Changed { slot, value: old, timestamp: old_timestamp, marked });
+            self.undo.push(Undo::Changed {
+                slot,
+                value: old,
+                timestamp: old_timestamp,
+                marked,
+            });
         } else {
             self.bytes -= old.as_ref().map_or(0, Bytes::heap_bytes);
         }
     }
 
-    fn insert(&mut self, hash: u64, key: &[u8], value: Option<Bytes>, timestamp: i64) {
+    /// Writes or deletes a key that has no slot yet.
+    pub fn insert(&mut self, hash: u64, key: &[u8], value: Option<Bytes>, timestamp: i64) {
         let slot = self.slots.len() as u32;
         let key = Bytes::new(key);
         self.bytes += SLOT_BYTES + key.heap_bytes() + value.as_ref().map_or(0, Bytes::heap_bytes);
@@ -122,7 +143,12 @@ impl Overlay {
             ordered.insert(key.clone(), slot);
             self.bytes += SLOT_BYTES + key.heap_bytes();
         }
-        self.slots.push(Slot { key, value, timestamp, marked: self.serial });
+        self.slots.push(Slot {
+            key,
+            value,
+            timestamp,
+            marked: self.serial,
+        });
         let (slots, hasher) = (&self.slots, &self.hasher);
         let rehash = |s: &u32| slots.get(*s as usize).map_or(0, |s| hasher.hash_one(s.key.as_slice()));
         self.table.insert_unique(hash, slot, rehash);
@@ -154,16 +180,24 @@ impl Overlay {
         upper: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         let range = self.ordered.as_ref().map(|o| o.range::<[u8], _>((lower, upper)));
-        range.into_iter().flatten().map(|(key, slot)| (key.as_slice(), self.value(*slot)))
+        range
+            .into_iter()
+            .flatten()
+            .map(|(key, slot)| (key.as_slice(), self.value(*slot)))
     }
 
     fn value(&self, slot: u32) -> Option<&[u8]> {
-        self.slots.get(slot as usize).and_then(|s| s.value.as_ref()).map(Bytes::as_slice)
+        self.slots
+            .get(slot as usize)
+            .and_then(|s| s.value.as_ref())
+            .map(Bytes::as_slice)
     }
 
     pub fn savepoint(&mut self) -> Mark {
         self.serial += 1;
-        Mark { undone: self.undo.len() }
+        Mark {
+            undone: self.undo.len(),
+        }
     }
 
     /// Undoes everything since `mark`. Marks taken later are void.
@@ -171,10 +205,20 @@ impl Overlay {
         while self.undo.len() > mark.undone {
             match self.undo.pop() {
                 Some(Undo::Inserted) => self.remove_last(),
-                Some(Undo::Changed { slot, value, timestamp, marked }) => {
+                Some(Undo::Changed {
+                    slot,
+                    value,
+                    timestamp,
+                    marked,
+                }) => {
                     if let Some(entry) = self.slots.get_mut(slot as usize) {
                         self.bytes -= entry.value.as_ref().map_or(0, Bytes::heap_bytes);
-                        *entry = Slot { key: entry.key.clone(), value, timestamp, marked };
+                        *entry = Slot {
+                            key: entry.key.clone(),
+                            value,
+                            timestamp,
+                            marked,
+                        };
                     }
                 }
                 None => return,

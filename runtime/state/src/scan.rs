@@ -13,6 +13,9 @@ fn borrowed(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     }
 }
 
+/// A key of the overlay with its value; `None`: deleted.
+type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// Entries within `bounds` as a reader of the overlay sees them, in order, until `visit` says `false`.
 pub fn merged(
     overlay: &mut Overlay,
@@ -31,8 +34,11 @@ pub fn merged(
     overlay.ordered();
     let overlay = &*overlay;
     let range = overlay.range(borrowed(&bounds.lower), borrowed(&bounds.upper));
-    let mut changed: Box<dyn Iterator<Item = (&[u8], Option<&[u8]>)>> =
-        if descending { Box::new(range.rev()) } else { Box::new(range) };
+    let mut changed: Box<dyn Iterator<Item = Changed<'_>>> = if descending {
+        Box::new(range.rev())
+    } else {
+        Box::new(range)
+    };
     let mut next = changed.next();
     let mut more = true;
     backend.scan(store, bounds, descending, &mut |key, value| {

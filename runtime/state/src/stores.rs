@@ -14,6 +14,11 @@ pub struct StoreSpec {
     pub timestamped: bool,
 }
 
+/// Time of a write that has none of its own, as a guest's to a key-value store: a guest writes a batch of rows at once,
+/// so which row a write is for is not known. Whoever needs a time takes that of the commit, which no cut of batches can
+/// change.
+pub const NO_TIME: i64 = -1;
+
 /// What [`Stores::modify`] does with the value that its closure left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
@@ -38,8 +43,6 @@ pub struct Stores {
     overlays: Vec<Overlay>,
     cache: Cache,
     backend: Option<Box<dyn Backend>>,
-    /// Milliseconds; the changelog timestamp of writes that carry no time of their own.
-    time: i64,
     scratch: Vec<u8>,
 }
 
@@ -51,7 +54,13 @@ impl Stores {
     /// `cache_bytes_max` bounds the object cache; 0 switches it off.
     pub fn new(stores: Vec<StoreSpec>, backend: Box<dyn Backend>, cache_bytes_max: usize) -> Self {
         let overlays = stores.iter().map(|_| Overlay::default()).collect();
-        Self { stores, overlays, cache: Cache::new(cache_bytes_max), backend: Some(backend), ..Self::default() }
+        Self {
+            stores,
+            overlays,
+            cache: Cache::new(cache_bytes_max),
+            backend: Some(backend),
+            ..Self::default()
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -65,16 +74,9 @@ impl Stores {
     /// # Errors
     /// [`Error::Misuse`] when there is no store of that number.
     pub fn spec(&self, store: usize) -> Result<&StoreSpec, Error> {
-        self.stores.get(store).ok_or_else(|| Error::Misuse(format!("there is no store {store}")))
-    }
-
-    /// Sets the changelog timestamp of writes to come that carry no time of their own: the stream time.
-    pub fn set_time(&mut self, time: i64) {
-        self.time = time.max(0);
-    }
-
-    pub(crate) fn time(&self) -> i64 {
-        self.time
+        self.stores
+            .get(store)
+            .ok_or_else(|| Error::Misuse(format!("there is no store {store}")))
     }
 
     /// The stored bytes of `key`, given to `read`; `None`: absent.
@@ -89,6 +91,15 @@ impl Stores {
         if let Some(value) = overlay.get(key) {
             return Ok(read(value));
         }
+        self.read_committed(store, key, read)
+    }
+
+    fn read_committed<R>(
+        &mut self,
+        store: usize,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, Error> {
         if let Some(value) = self.cache.get(store, key) {
             return Ok(read(value));
         }
@@ -111,15 +122,22 @@ impl Stores {
         timestamp: i64,
         change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Update, E>,
     ) -> Result<(), E> {
+        let Some(overlay) = self.overlays.get(store) else {
+            return Err(Error::Misuse(format!("there is no store {store}")).into());
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let slot = self.overlays.get(store).and_then(|o| o.slot_of(key));
+        let hash = overlay.hash(key);
+        let slot = overlay.slot_of(hash, key);
         let update = match slot {
             Some(slot) => {
-                let current = self.overlays.get(store).and_then(|o| o.slots().get(slot as usize));
-                change(current.and_then(|s| s.value.as_ref()).map(Bytes::as_slice), &mut scratch)
+                let current = overlay.slots().get(slot as usize).and_then(|s| s.value.as_ref());
+                change(current.map(Bytes::as_slice), &mut scratch)
             }
-            None => self.read(store, key, |value| change(value, &mut scratch)).map_err(E::from).and_then(|r| r),
+            None => {
+                let changed = self.read_committed(store, key, |value| change(value, &mut scratch));
+                changed.map_err(E::from).and_then(|r| r)
+            }
         };
         let value = match update {
             Ok(Update::Put) => Some(Bytes::new(&scratch)),
@@ -133,7 +151,7 @@ impl Stores {
         if let Some(overlay) = self.overlays.get_mut(store) {
             match slot {
                 Some(slot) => overlay.change(slot, value, timestamp),
-                None => overlay.set(key, value, timestamp),
+                None => overlay.insert(hash, key, value, timestamp),
             }
         }
         Ok(())
@@ -159,7 +177,14 @@ impl Stores {
         let Some(overlay) = self.overlays.get_mut(store) else {
             return Err(Error::Misuse(format!("there is no store {store}")));
         };
-        scan::merged(overlay, self.backend.as_ref().ok_or_else(absent)?.as_ref(), store, bounds, descending, visit)
+        scan::merged(
+            overlay,
+            self.backend.as_ref().ok_or_else(absent)?.as_ref(),
+            store,
+            bounds,
+            descending,
+            visit,
+        )
     }
 
     /// Deletes every entry within `bounds`. Each costs a tombstone: a changelog knows no ranges.
@@ -193,7 +218,9 @@ impl Stores {
     }
 
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { marks: self.overlays.iter_mut().map(Overlay::savepoint).collect() }
+        Savepoint {
+            marks: self.overlays.iter_mut().map(Overlay::savepoint).collect(),
+        }
     }
 
     /// Undoes every write since `savepoint`; later savepoints are void.
@@ -217,7 +244,11 @@ impl Stores {
             changes.extend(overlay.slots().iter().map(|slot| {
                 let key = slot.key.as_slice().to_vec();
                 match &slot.value {
-                    Some(value) => Change::Put { store, key, value: value.as_slice().to_vec() },
+                    Some(value) => Change::Put {
+                        store,
+                        key,
+                        value: value.as_slice().to_vec(),
+                    },
                     None => Change::Delete { store, key },
                 }
             }));
@@ -234,7 +265,10 @@ impl Stores {
         if changes.is_empty() && offsets.is_empty() {
             return Ok(());
         }
-        self.backend.as_mut().ok_or_else(absent)?.apply(&Changes { changes, offsets: offsets.to_vec() })?;
+        self.backend.as_mut().ok_or_else(absent)?.apply(&Changes {
+            changes,
+            offsets: offsets.to_vec(),
+        })?;
         for (store, overlay) in self.overlays.iter_mut().enumerate() {
             for slot in overlay.take() {
                 self.cache.put(store, slot.key, slot.value);

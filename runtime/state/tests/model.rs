@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use state::memory::Memory;
-use state::{Bounds, Stores, StoreSpec, Update};
+use state::{Bounds, StoreSpec, Stores, Update};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -14,7 +14,13 @@ enum Step {
     Append(usize, Vec<u8>),
     DeleteRange(usize, Vec<u8>, Vec<u8>),
     Get(usize, Vec<u8>),
-    Scan { store: usize, lower: Option<Vec<u8>>, upper: Option<Vec<u8>>, descending: bool, limit: usize },
+    Scan {
+        store: usize,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+        descending: bool,
+        limit: usize,
+    },
     Prefix(usize, Vec<u8>),
     Savepoint,
     Rollback,
@@ -70,8 +76,11 @@ fn within(
     descending: bool,
     limit: usize,
 ) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut found: Vec<_> =
-        model.iter().filter(|(k, _)| inside(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut found: Vec<_> = model
+        .iter()
+        .filter(|(k, _)| inside(k))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if descending {
         found.reverse();
     }

@@ -15,11 +15,14 @@ pub struct Out {
     pub lineage: Lineage,
 }
 
+/// Rows for the ports, and what is to happen with rows that did not go well.
+type Outputs = (Vec<Out>, Vec<(u32, RowOutcome)>);
+
 /// The outputs of an answer to `input`, and its outcomes.
 ///
 /// # Errors
 /// What breaks the contract.
-pub fn outputs(answer: Answer, input: &Batch, ports: usize) -> Result<(Vec<Out>, Vec<(u32, RowOutcome)>), String> {
+pub fn outputs(answer: Answer, input: &Batch, ports: usize) -> Result<Outputs, String> {
     let Answer { emitted, outcomes } = answer;
     let increasing = outcomes.windows(2).all(|pair| matches!(pair, [a, b] if a.0 < b.0));
     if !increasing || outcomes.last().is_some_and(|(row, _)| *row as usize >= input.len()) {
@@ -29,7 +32,11 @@ pub fn outputs(answer: Answer, input: &Batch, ports: usize) -> Result<(Vec<Out>,
         Emitted::Nothing => Vec::new(),
         Emitted::Selected(selected) => {
             if selected.len() != input.len() {
-                return Err(format!("a selection over {} rows for a batch of {}", selected.len(), input.len()));
+                return Err(format!(
+                    "a selection over {} rows for a batch of {}",
+                    selected.len(),
+                    input.len()
+                ));
             }
             if ports == 0 && selected.count_set_bits() > 0 {
                 return Err("rows for output 0, which is not there".into());
@@ -37,12 +44,25 @@ pub fn outputs(answer: Answer, input: &Batch, ports: usize) -> Result<(Vec<Out>,
             match selected.count_set_bits() {
                 0 => Vec::new(),
                 all if all == input.len() => {
-                    vec![Out { port: 0, batch: input.clone(), lineage: Lineage::default() }]
+                    vec![Out {
+                        port: 0,
+                        batch: input.clone(),
+                        lineage: Lineage::default(),
+                    }]
                 }
                 _ => {
                     let causes: Vec<u32> = selected.set_indices().map(|i| i as u32).collect();
-                    let batch = input.filter(&BooleanArray::new(selected, None)).map_err(|e| e.to_string())?;
-                    vec![Out { port: 0, batch, lineage: Lineage { causes: Some(causes), ordinals: None } }]
+                    let batch = input
+                        .filter(&BooleanArray::new(selected, None))
+                        .map_err(|e| e.to_string())?;
+                    vec![Out {
+                        port: 0,
+                        batch,
+                        lineage: Lineage {
+                            causes: Some(causes),
+                            ordinals: None,
+                        },
+                    }]
                 }
             }
         }
@@ -72,7 +92,14 @@ pub fn rows(emission: Emission, input: Option<&Batch>, ports: usize, time: i64) 
     if length == 0 {
         return Ok(Vec::new());
     }
-    let Emission { causes, targets, keys, values, timestamps, headers } = emission;
+    let Emission {
+        causes,
+        targets,
+        keys,
+        values,
+        timestamps,
+        headers,
+    } = emission;
     check_column("targets", targets.as_ref().map(Vec::len), length)?;
     check_column("keys", keys.as_ref().map(Array::len), length)?;
     check_column("values", values.as_ref().map(Array::len), length)?;
@@ -102,7 +129,11 @@ pub fn rows(emission: Emission, input: Option<&Batch>, ports: usize, time: i64) 
     let ordinals = causes.as_deref().map(ordinals);
     let lineage = Lineage { causes, ordinals };
     match targets {
-        None => Ok(vec![Out { port: 0, batch, lineage }]),
+        None => Ok(vec![Out {
+            port: 0,
+            batch,
+            lineage,
+        }]),
         Some(targets) => by_port(&batch, &lineage, &targets, ports),
     }
 }
@@ -111,20 +142,35 @@ pub fn rows(emission: Emission, input: Option<&Batch>, ports: usize, time: i64) 
 pub fn by_port(batch: &Batch, lineage: &Lineage, targets: &[u32], ports: usize) -> Result<Vec<Out>, String> {
     let mut outs = Vec::new();
     for port in 0..ports as u32 {
-        let chosen: Vec<u32> = (0..).zip(targets).filter(|(_, t)| **t == port).map(|(row, _)| row).collect();
+        let chosen: Vec<u32> = (0..)
+            .zip(targets)
+            .filter(|(_, t)| **t == port)
+            .map(|(row, _)| row)
+            .collect();
         if chosen.is_empty() {
             continue;
         }
         if chosen.len() == batch.len() {
             let lineage = lineage.clone();
-            outs.push(Out { port, batch: batch.clone(), lineage });
+            outs.push(Out {
+                port,
+                batch: batch.clone(),
+                lineage,
+            });
             break;
         }
         let pick = |column: &Vec<u32>| chosen.iter().filter_map(|r| column.get(*r as usize).copied()).collect();
         let causes = lineage.causes.as_ref().map_or_else(|| chosen.clone(), pick);
         let ordinals = lineage.ordinals.as_ref().map(pick);
         let batch = batch.take(&chosen).map_err(|e| e.to_string())?;
-        outs.push(Out { port, batch, lineage: Lineage { causes: Some(causes), ordinals } });
+        outs.push(Out {
+            port,
+            batch,
+            lineage: Lineage {
+                causes: Some(causes),
+                ordinals,
+            },
+        });
     }
     Ok(outs)
 }
@@ -169,16 +215,20 @@ fn take(column: &BinaryArray, rows: &UInt32Array) -> Result<BinaryArray, String>
     // Through a batch, which knows how to take rows of a column.
     let (none, times) = (BinaryArray::new_null(column.len()), vec![0_i64; column.len()]);
     let batch = Batch::new(column.clone(), none, times.into(), None).map_err(|e| e.to_string())?;
-    batch.take(rows.values()).map(|b| b.keys().clone()).map_err(|e| e.to_string())
+    batch
+        .take(rows.values())
+        .map(|b| b.keys().clone())
+        .map_err(|e| e.to_string())
 }
 
 fn inherited_times(input: Option<&Batch>, causes: Option<&[u32]>, length: usize, time: i64) -> ScalarBuffer<i64> {
     match (input, causes) {
         (None, _) => vec![time.max(0); length].into(),
         (Some(input), None) => input.timestamp_buffer().clone(),
-        (Some(input), Some(causes)) => {
-            causes.iter().filter_map(|c| input.timestamps().get(*c as usize).copied()).collect()
-        }
+        (Some(input), Some(causes)) => causes
+            .iter()
+            .filter_map(|c| input.timestamps().get(*c as usize).copied())
+            .collect(),
     }
 }
 

@@ -14,21 +14,38 @@ use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
 /// What a source row is to suffer because of a row that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    Retry { after_ms: u32, reason: String },
-    Fail { stage: &'static str, reason: String },
+    Retry {
+        after_ms: u32,
+        reason: String,
+    },
+    Fail {
+        stage: &'static str,
+        reason: String,
+    },
     /// A dead letter with nowhere to go.
-    Unroutable { reason: String },
+    Unroutable {
+        reason: String,
+    },
 }
 
 /// Why a run ends before its end. Everything is to be undone.
 #[derive(Debug)]
 pub enum Halt {
     /// The first source row that must not go on, as far as the walk has come.
-    Row { root: u32, node: usize, fault: Fault },
+    Row {
+        root: u32,
+        node: usize,
+        fault: Fault,
+    },
     /// A call failed as a whole; which row it was is not known.
-    Call { node: usize, failure: Failure },
+    Call {
+        node: usize,
+        failure: Failure,
+    },
     /// A punctuation falls due after this many rows.
-    Cut { rows: usize },
+    Cut {
+        rows: usize,
+    },
     /// Rows met that came without their paths.
     Paths,
     Stop(Error),
@@ -91,9 +108,17 @@ pub struct Floor<'a> {
 impl Floor<'_> {
     /// Lets `node` work on `rows`, which are at least one.
     pub fn work(&mut self, node: usize, rows: &Rows) -> Result<Vec<Out>, Halt> {
-        let Some(planned) = self.plan.nodes.get(node) else { return Ok(Vec::new()) };
+        let Some(planned) = self.plan.nodes.get(node) else {
+            return Ok(Vec::new());
+        };
         self.count(node, rows.len());
-        let one = |batch, lineage| Ok(vec![Out { port: 0, batch, lineage }]);
+        let one = |batch, lineage| {
+            Ok(vec![Out {
+                port: 0,
+                batch,
+                lineage,
+            }])
+        };
         let applied = match &planned.work {
             Work::Source | Work::Merge => return one(rows.batch.clone(), Lineage::default()),
             Work::Output { .. } => return Ok(Vec::new()),
@@ -114,12 +139,20 @@ impl Floor<'_> {
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
-        one(applied.rows, Lineage { causes: applied.causes, ordinals: None })
+        one(
+            applied.rows,
+            Lineage {
+                causes: applied.causes,
+                ordinals: None,
+            },
+        )
     }
 
     /// Rows that came to an output node.
     pub fn output(&mut self, node: usize, rows: Rows) -> Result<(), Halt> {
-        let Some(Work::Output { topic, keyed }) = self.plan.nodes.get(node).map(|n| &n.work) else { return Ok(()) };
+        let Some(Work::Output { topic, keyed }) = self.plan.nodes.get(node).map(|n| &n.work) else {
+            return Ok(());
+        };
         self.count(node, rows.len());
         let keys = rows.batch.keys();
         let nulls = arrow_array::Array::null_count(keys);
@@ -127,11 +160,17 @@ impl Floor<'_> {
             self.collected.push(*topic, rows);
             return Ok(());
         }
-        let kept: Vec<u32> = (0..rows.len() as u32).filter(|r| rows.batch.key(*r as usize).is_some()).collect();
+        let kept: Vec<u32> = (0..rows.len() as u32)
+            .filter(|r| rows.batch.key(*r as usize).is_some())
+            .collect();
         self.drop_rows(node, nulls as u64);
         let batch = rows.batch.take(&kept)?;
-        let lineage = Lineage { causes: Some(kept), ordinals: None };
-        self.collected.push(*topic, rows.derive(batch, &lineage, 0, rows.paths.is_some()));
+        let lineage = Lineage {
+            causes: Some(kept),
+            ordinals: None,
+        };
+        self.collected
+            .push(*topic, rows.derive(batch, &lineage, 0, rows.paths.is_some()));
         Ok(())
     }
 
@@ -161,12 +200,23 @@ impl Floor<'_> {
         };
         let (origin, stream_times) = whereabouts(self.plan, self.run, rows);
         let stream_time = stream_times.last().copied().unwrap_or(-1);
-        let now = Now { stream_time, wall_time: self.run.wall_time };
+        let now = Now {
+            stream_time,
+            wall_time: self.run.wall_time,
+        };
         let input = Input {
             batch: rows.batch.clone(),
-            ports: if step.inputs.len() > 1 && rows.ports.is_empty() { vec![0; rows.len()] } else { rows.ports.clone() },
+            ports: if step.inputs.len() > 1 && rows.ports.is_empty() {
+                vec![0; rows.len()]
+            } else {
+                rows.ports.clone()
+            },
             stream_times: stream_times.clone(),
-            origin: if step.needs_origin { origin.clone() } else { Origin::default() },
+            origin: if step.needs_origin {
+                origin.clone()
+            } else {
+                Origin::default()
+            },
         };
         enter(self.context, node, stores, now);
         self.context.origin = origin;
@@ -175,8 +225,11 @@ impl Floor<'_> {
         self.context.origin = Origin::default();
         self.context.stream_times = ScalarBuffer::default();
         let answer = answer.map_err(|failure| failed(node, failure))?;
-        let (outs, outcomes) = answer::outputs(answer, &rows.batch, step.outputs.len())
-            .map_err(|reason| Halt::Call { node, failure: Failure::Contract(reason) })?;
+        let (outs, outcomes) =
+            answer::outputs(answer, &rows.batch, step.outputs.len()).map_err(|reason| Halt::Call {
+                node,
+                failure: Failure::Contract(reason),
+            })?;
         self.outcomes(node, rows, outcomes)?;
         self.due_within()?;
         Ok(outs)
@@ -194,31 +247,59 @@ impl Floor<'_> {
                 }
                 RowOutcome::DeadLetter(reason) => letters.push((row, reason)),
                 RowOutcome::Retry { after_ms, reason } => return halt(Fault::Retry { after_ms, reason }),
-                RowOutcome::Fail(reason) => return halt(Fault::Fail { stage: "processing", reason }),
+                RowOutcome::Fail(reason) => {
+                    return halt(Fault::Fail {
+                        stage: "processing",
+                        reason,
+                    });
+                }
             }
         }
-        let (Some(topic), false) = (self.plan.dead_letters, letters.is_empty()) else { return Ok(()) };
+        let (Some(topic), false) = (self.plan.dead_letters, letters.is_empty()) else {
+            return Ok(());
+        };
         let name = self.plan.nodes.get(node).map(|n| &*n.name).unwrap_or_default();
-        let module = self.processors.get(node).and_then(|p| p.as_ref()).map(|p| p.module()).unwrap_or_default();
+        let module = self
+            .processors
+            .get(node)
+            .and_then(|p| p.as_ref())
+            .map(|p| p.module())
+            .unwrap_or_default();
         let mut batches = Vec::new();
         for (row, reason) in &letters {
             let root = rows.root(*row as usize);
             let origin = self.run.origin.as_ref().and_then(|o| o.get(root, &self.plan.sources));
-            let cause = Cause { stage: "processing", reason, module, step: name, origin };
+            let cause = Cause {
+                stage: "processing",
+                reason,
+                module,
+                step: name,
+                origin,
+            };
             batches.push(dead_letter(&self.run.records, root as usize, &cause));
         }
         let batch = Batch::concat(&batches.iter().collect::<Vec<_>>())?;
         self.counts.dead_letters += letters.len() as u64;
-        let lineage = Lineage { causes: Some(letters.into_iter().map(|(row, _)| row).collect()), ordinals: None };
-        self.collected.push(topic, rows.derive(batch, &lineage, 0, rows.paths.is_some()));
+        let lineage = Lineage {
+            causes: Some(letters.into_iter().map(|(row, _)| row).collect()),
+            ordinals: None,
+        };
+        self.collected
+            .push(topic, rows.derive(batch, &lineage, 0, rows.paths.is_some()));
         Ok(())
     }
 
     /// Whether a schedule that the last call started falls due before the last row.
     fn due_within(&mut self) -> Result<(), Halt> {
-        let Some(due) = self.context.schedules.take_started().into_iter().min() else { return Ok(()) };
+        let Some(due) = self.context.schedules.take_started().into_iter().min() else {
+            return Ok(());
+        };
         let rows = self.run.stream_times.partition_point(|t| *t < due) + 1;
-        if rows < self.run.rows { Err(Halt::Cut { rows }) } else { Ok(()) }
+        if rows < self.run.rows {
+            Err(Halt::Cut { rows })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -228,24 +309,29 @@ pub fn enter(context: &mut Context, node: usize, stores: &[usize], now: Now) {
     context.store_of.extend_from_slice(stores);
     context.schedules.enter(node as u32);
     context.now = now;
-    context.stores.set_time(now.stream_time);
 }
 
 /// A call that failed: the host's own failures stop the task, the guest's are looked into.
 pub fn failed(node: usize, failure: Failure) -> Halt {
     match failure {
-        Failure::Host(cause) => {
-            Halt::Stop(Error::State(state::Error::Storage { doing: "serve a guest's call".into(), cause }))
-        }
+        Failure::Host(cause) => Halt::Stop(Error::State(state::Error::Storage {
+            doing: "serve a guest's call".into(),
+            cause,
+        })),
         failure => Halt::Call { node, failure },
     }
 }
 
 fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
     match error {
-        operators::Error::Row { row, stage, reason } => {
-            Halt::Row { root: rows.root(row as usize), node, fault: Fault::Fail { stage: stage.as_str(), reason } }
-        }
+        operators::Error::Row { row, stage, reason } => Halt::Row {
+            root: rows.root(row as usize),
+            node,
+            fault: Fault::Fail {
+                stage: stage.as_str(),
+                reason,
+            },
+        },
         operators::Error::State(error) => error.into(),
         operators::Error::Batch(error) => error.into(),
     }
@@ -255,18 +341,33 @@ fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
 fn whereabouts(plan: &Plan, run: &Run, rows: &Rows) -> (Origin, ScalarBuffer<i64>) {
     let stream_times = match &rows.roots {
         None => run.stream_times.clone(),
-        Some(roots) => roots.iter().map(|r| run.stream_times.get(*r as usize).copied().unwrap_or(-1)).collect(),
+        Some(roots) => roots
+            .iter()
+            .map(|r| run.stream_times.get(*r as usize).copied().unwrap_or(-1))
+            .collect(),
     };
-    let Some(from) = &run.origin else { return (Origin::default(), stream_times) };
+    let Some(from) = &run.origin else {
+        return (Origin::default(), stream_times);
+    };
     let (partition_of, offsets) = match &rows.roots {
         None => (from.queue_of.clone(), from.offsets.clone()),
         Some(roots) => {
             let pick = |root: &u32| {
                 let root = *root as usize;
-                (from.queue_of.get(root).copied().unwrap_or_default(), from.offsets.get(root).copied().unwrap_or(-1))
+                (
+                    from.queue_of.get(root).copied().unwrap_or_default(),
+                    from.offsets.get(root).copied().unwrap_or(-1),
+                )
             };
             roots.iter().map(pick).unzip()
         }
     };
-    (Origin { partitions: plan.sources.clone(), partition_of, offsets }, stream_times)
+    (
+        Origin {
+            partitions: plan.sources.clone(),
+            partition_of,
+            offsets,
+        },
+        stream_times,
+    )
 }

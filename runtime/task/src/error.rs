@@ -19,7 +19,12 @@ pub enum Error {
     /// The flush of a table failed and was undone. Calling it again goes on where it stopped; for how long is the
     /// worker's to bound.
     #[error("step `{step}`{}: {failure}", of_module(module))]
-    Retry { step: String, module: String, after_ms: u64, failure: Failure },
+    Retry {
+        step: String,
+        module: String,
+        after_ms: u64,
+        failure: Failure,
+    },
     #[error(transparent)]
     State(#[from] state::Error),
     /// The worker or the topology broke a rule of this crate.
@@ -34,9 +39,15 @@ impl From<record::Error> for Error {
 }
 
 fn of_module(module: &str) -> String {
-    if module.is_empty() { String::new() } else { format!(" ({module})") }
+    if module.is_empty() {
+        String::new()
+    } else {
+        format!(" ({module})")
+    }
 }
 
 fn at(origin: Option<&(TopicPartition, i64)>) -> String {
-    origin.map(|(partition, offset)| format!(" at {partition}-{offset}")).unwrap_or_default()
+    origin
+        .map(|(partition, offset)| format!(" at {partition}-{offset}"))
+        .unwrap_or_default()
 }

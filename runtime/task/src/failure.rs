@@ -52,7 +52,11 @@ struct Retrying {
 impl Trouble {
     /// Rows of the next run at most, and whether it goes row by row.
     pub fn limit(&self, rows_max: usize) -> (usize, bool) {
-        let rows_max = if self.ramp > 0 { rows_max.min(self.ramp) } else { rows_max };
+        let rows_max = if self.ramp > 0 {
+            rows_max.min(self.ramp)
+        } else {
+            rows_max
+        };
         match self.suspects {
             0 => (rows_max.max(1), rows_max <= 1),
             1 => (1, true),
@@ -125,7 +129,14 @@ impl Task {
             let renewed = processor.renew();
             renewed.map_err(|failure| self.stop(node, None, failure))?;
         }
-        self.open(node, wall_time)
+        // What `open` starts and stores was there when the task began. Here it would come at a moment that depends on how
+        // the batch was cut, so it is undone.
+        let savepoint = self.context.stores.savepoint();
+        self.context.schedules.savepoint();
+        let opened = self.open(node, wall_time);
+        self.context.stores.rollback_to(&savepoint);
+        self.context.schedules.rollback();
+        opened
     }
 
     /// The only row of `run` fails at `node`, however it is run.
@@ -140,7 +151,10 @@ impl Task {
                     self.trouble.suspect_row(0);
                     return Ok(Ran::Idle { until: Some(until) });
                 }
-                Err(attempts) => ("processing", Failure::Guest(format!("{reason} (after {attempts} retries)"))),
+                Err(attempts) => (
+                    "processing",
+                    Failure::Guest(format!("{reason} (after {attempts} retries)")),
+                ),
             },
             What::Call(failure) => {
                 self.trouble.failed_in_row += 1;
@@ -158,7 +172,13 @@ impl Task {
             OnError::DeadLetter => {
                 let reason = reason(&failure);
                 let (module, step) = (self.module(node), self.step(node));
-                let cause = Cause { stage, reason: &reason, module: &module, step: &step, origin };
+                let cause = Cause {
+                    stage,
+                    reason: &reason,
+                    module: &module,
+                    step: &step,
+                    origin,
+                };
                 self.send_dead_letter(run, &cause)?;
             }
         }
@@ -170,7 +190,10 @@ impl Task {
     /// When the record is to be tried again; `Err`: its retries are used up, here is how many there were.
     fn retry(&mut self, run: &Run, node: usize, after_ms: u32, wall_time: i64) -> Result<i64, u32> {
         let retries = self.plan.nodes.get(node).map(|n| n.retries()).unwrap_or_default();
-        let place = run.origin.as_ref().and_then(|o| Some((*o.queue_of.first()?, *o.offsets.first()?)));
+        let place = run
+            .origin
+            .as_ref()
+            .and_then(|o| Some((*o.queue_of.first()?, *o.offsets.first()?)));
         let (source, offset) = place.unwrap_or((u32::MAX, -1));
         let attempts = match &self.trouble.retrying {
             Some(known) if (known.source, known.offset) == (source, offset) => known.attempts,
@@ -179,20 +202,39 @@ impl Task {
         if attempts >= retries.max {
             return Err(attempts);
         }
-        self.trouble.retrying = Some(Retrying { source, offset, attempts: attempts + 1 });
+        self.trouble.retrying = Some(Retrying {
+            source,
+            offset,
+            attempts: attempts + 1,
+        });
         self.metrics.retries += 1;
-        let wait = u64::from(after_ms).clamp(retries.backoff_ms_min, retries.backoff_ms_max.max(retries.backoff_ms_min));
+        let wait = u64::from(after_ms).clamp(
+            retries.backoff_ms_min,
+            retries.backoff_ms_max.max(retries.backoff_ms_min),
+        );
         let until = wall_time.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX));
         self.trouble.wait_until(until);
         Ok(until)
     }
 
     fn send_dead_letter(&mut self, run: &Run, cause: &Cause<'_>) -> Result<(), Error> {
-        let Some(topic) = self.plan.dead_letters else { return Ok(()) };
+        let Some(topic) = self.plan.dead_letters else {
+            return Ok(());
+        };
         let mut collected = Collected::new(&self.plan);
         let batch = dead_letter(&run.records, 0, cause);
-        collected.push(topic, Rows { batch, ports: Vec::new(), roots: None, paths: None });
-        let rows = collected.finish(true).map_err(|_| Error::Contract("a dead letter does not fit".into()))?;
+        collected.push(
+            topic,
+            Rows {
+                batch,
+                ports: Vec::new(),
+                roots: None,
+                paths: None,
+            },
+        );
+        let rows = collected
+            .finish(true)
+            .map_err(|_| Error::Contract("a dead letter does not fit".into()))?;
         self.metrics.records_out += self.stage.add(&self.plan.outputs, rows, run.origin.as_ref());
         self.metrics.dead_letters += 1;
         Ok(())
@@ -225,7 +267,13 @@ impl Task {
                 if self.plan.dead_letters.is_none() || self.rejected > self.options.dead_letters_per_commit_max {
                     return Err(rejected(origin, reason));
                 }
-                let cause = Cause { stage: "production", reason: &reason, module: "", step: "", origin };
+                let cause = Cause {
+                    stage: "production",
+                    reason: &reason,
+                    module: "",
+                    step: "",
+                    origin,
+                };
                 self.send_dead_letter(&run, &cause)?;
             }
         }
@@ -239,7 +287,10 @@ impl Task {
             Some(queue) => queue.head(1)?,
             None => (Batch::empty(), Vec::new()),
         };
-        let origin = crate::stage::RunOrigin { queue_of: vec![queue as u32; offsets.len()], offsets };
+        let origin = crate::stage::RunOrigin {
+            queue_of: vec![queue as u32; offsets.len()],
+            offsets,
+        };
         Ok(Run {
             rows: records.len(),
             stream_times: Vec::new().into(),
@@ -267,7 +318,12 @@ pub enum What {
 
 fn rejected(origin: Option<(TopicPartition, i64)>, reason: String) -> Error {
     let failure = Failure::Host(format!("the broker refused what came of this record: {reason}"));
-    Error::Stop { step: "production".into(), module: String::new(), origin, failure }
+    Error::Stop {
+        step: "production".into(),
+        module: String::new(),
+        origin,
+        failure,
+    }
 }
 
 fn reason(failure: &Failure) -> String {

@@ -5,6 +5,11 @@
 //! and stages outputs and changelog rows until its worker commits. It does no I/O but through the
 //! [`state::Backend`] and the [`Processor`]s that it was handed, and reads no clock.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the task, or a run; what it names is worth its bytes"
+)]
+
 pub mod processor;
 pub mod schedules;
 

@@ -67,7 +67,10 @@ impl FromStr for TaskId {
         let (sub_topology, partition) = text.split_once('_').ok_or_else(error)?;
         let sub_topology = sub_topology.parse().map_err(|_| error())?;
         let partition = partition.parse().ok().filter(|p| *p >= 0).ok_or_else(error)?;
-        Ok(Self { sub_topology, partition })
+        Ok(Self {
+            sub_topology,
+            partition,
+        })
     }
 }
 
@@ -82,8 +85,12 @@ pub struct Buffered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
     /// Nothing to do before more input comes, or before this wall time in milliseconds.
-    Idle { until: Option<i64> },
-    Worked { rows: usize },
+    Idle {
+        until: Option<i64>,
+    },
+    Worked {
+        rows: usize,
+    },
     /// Uncommitted changes reached their bound: commit before the next run.
     Full,
 }
@@ -92,7 +99,9 @@ pub enum Ran {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// By [`record::partition_of`] over `count`; null keys are spread.
-    ByKey { count: i32 },
+    ByKey {
+        count: i32,
+    },
     Fixed(i32),
 }
 
@@ -113,7 +122,10 @@ mod tests {
 
     #[test]
     fn task_ids_are_read_as_they_are_written() {
-        let id = TaskId { sub_topology: 1, partition: 12 };
+        let id = TaskId {
+            sub_topology: 1,
+            partition: 12,
+        };
         assert_eq!(id.to_string().parse::<TaskId>().unwrap(), id);
         for bad in ["", "1", "1_-2", "a_1", "1_2_3"] {
             assert!(bad.parse::<TaskId>().is_err(), "{bad}");

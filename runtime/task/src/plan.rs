@@ -28,14 +28,20 @@ pub struct Root {
 #[derive(Debug)]
 pub enum Work {
     Source,
-    Module { step: Box<ModuleStep>, stores: Vec<usize> },
+    Module {
+        step: Box<ModuleStep>,
+        stores: Vec<usize>,
+    },
     Branch(Branching),
     Merge,
     SelectKey(KeySelector),
     Aggregate(Aggregator),
     Table(Table),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
-    Output { topic: usize, keyed: bool },
+    Output {
+        topic: usize,
+        keyed: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -63,7 +69,10 @@ impl PlanNode {
     pub fn retries(&self) -> Retries {
         match &self.work {
             Work::Module { step, .. } => step.retries,
-            _ => Retries { max: 0, ..Retries::default() },
+            _ => Retries {
+                max: 0,
+                ..Retries::default()
+            },
         }
     }
 }
@@ -106,7 +115,10 @@ impl Plan {
             .iter()
             .find(|s| s.id == id.sub_topology)
             .ok_or_else(|| Error::Contract(format!("there is no sub-topology {}", id.sub_topology)))?;
-        let mut outputs = Outputs { options, topics: Vec::new() };
+        let mut outputs = Outputs {
+            options,
+            topics: Vec::new(),
+        };
         let stores = Stores::new(topology, sub)?;
         let mut nodes = Vec::with_capacity(sub.nodes.len());
         for node in &sub.nodes {
@@ -115,7 +127,11 @@ impl Plan {
             nodes.push(plan_node(*node, known, &stores, &mut outputs)?);
         }
         link(topology, sub, &mut nodes)?;
-        let dead_letters = topology.dead_letters.as_ref().map(|d| outputs.number(&d.topic)).transpose()?;
+        let dead_letters = topology
+            .dead_letters
+            .as_ref()
+            .map(|d| outputs.number(&d.topic))
+            .transpose()?;
         let order = order(&nodes);
         mark_paths(&mut nodes, &order, dead_letters);
         let (sources, roots) = roots(topology, sub, id, options, &nodes);
@@ -124,13 +140,30 @@ impl Plan {
         }
         let times_name = format!("times-{}", sub.id);
         let times = stores.specs.iter().position(|s| s.name == times_name);
-        let changelogs = stores.changelogs.iter().map(|t| TopicPartition::new(t.as_str(), id.partition)).collect();
+        let changelogs = stores
+            .changelogs
+            .iter()
+            .map(|t| TopicPartition::new(t.as_str(), id.partition))
+            .collect();
         let (outputs, specs) = (outputs.topics, stores.specs);
-        Ok(Self { nodes, sources, roots, outputs, dead_letters, order, stores: specs, changelogs, times })
+        Ok(Self {
+            nodes,
+            sources,
+            roots,
+            outputs,
+            dead_letters,
+            order,
+            stores: specs,
+            changelogs,
+            times,
+        })
     }
 
     pub fn on_commit_tables(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.nodes.iter().enumerate().filter_map(|(i, n)| n.flushed_store.map(|s| (i, s)))
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(i, n)| n.flushed_store.map(|s| (i, s)))
     }
 }
 
@@ -146,7 +179,10 @@ impl Outputs<'_> {
         }
         let count = self.options.partition_count_of.get(topic).copied().filter(|c| *c > 0);
         let count = count.ok_or_else(|| Error::Contract(format!("topic `{topic}` has no known partitions")))?;
-        self.topics.push(OutputTopic { topic: topic.into(), to: To::ByKey { count } });
+        self.topics.push(OutputTopic {
+            topic: topic.into(),
+            to: To::ByKey { count },
+        });
         Ok(self.topics.len() - 1)
     }
 }
@@ -160,14 +196,21 @@ struct Stores {
 
 impl Stores {
     fn new(topology: &Topology, sub: &SubTopology) -> Result<Self, Error> {
-        let mut stores =
-            Self { local: BTreeMap::new(), specs: Vec::new(), changelogs: Vec::new(), emit: Vec::new() };
+        let mut stores = Self {
+            local: BTreeMap::new(),
+            specs: Vec::new(),
+            changelogs: Vec::new(),
+            emit: Vec::new(),
+        };
         for (local, id) in sub.stores.iter().enumerate() {
             let store = topology.stores.get(*id);
             let store = store.ok_or_else(|| Error::Contract(format!("there is no store {id}")))?;
             stores.local.insert(*id, local);
             let timestamped = store.kind == StoreKind::Timestamped;
-            stores.specs.push(state::StoreSpec { name: store.name.clone(), timestamped });
+            stores.specs.push(state::StoreSpec {
+                name: store.name.clone(),
+                timestamped,
+            });
             stores.changelogs.push(store.changelog.clone());
             stores.emit.push(store.emit);
         }
@@ -191,7 +234,10 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             let local: Result<Vec<usize>, Error> = step.stores.iter().map(|s| stores.number(&node.name, *s)).collect();
             let local = local?;
             used.extend(local.iter().copied());
-            Work::Module { step: Box::new(step.clone()), stores: local }
+            Work::Module {
+                step: Box::new(step.clone()),
+                stores: local,
+            }
         }
         NodeKind::Branch(branch) => {
             ports = branch.branches.len() + usize::from(branch.default.is_some());
@@ -199,8 +245,14 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         }
         NodeKind::Merge => Work::Merge,
         NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
-        NodeKind::Repartition(r) => Work::Output { topic: outputs.number(&r.topic)?, keyed: true },
-        NodeKind::Sink(sink) => Work::Output { topic: outputs.number(&sink.topic)?, keyed: false },
+        NodeKind::Repartition(r) => Work::Output {
+            topic: outputs.number(&r.topic)?,
+            keyed: true,
+        },
+        NodeKind::Sink(sink) => Work::Output {
+            topic: outputs.number(&sink.topic)?,
+            keyed: false,
+        },
         NodeKind::Aggregate(aggregate) => {
             let store = stores.number(&node.name, aggregate.store)?;
             used.insert(store);
@@ -216,7 +268,15 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         }
     };
     let name = node.name.as_str().into();
-    Ok(PlanNode { id, name, work, ports: vec![Vec::new(); ports], paths: false, flushed_store, stores: used })
+    Ok(PlanNode {
+        id,
+        name,
+        work,
+        ports: vec![Vec::new(); ports],
+        paths: false,
+        flushed_store,
+        stores: used,
+    })
 }
 
 /// Fills in the children. Nodes are in topological order, so children are too.
@@ -228,11 +288,19 @@ fn link(topology: &Topology, sub: &SubTopology, nodes: &mut [PlanNode]) -> Resul
         edges.sort_by_key(|e| e.to_port);
         for edge in edges {
             let from = local.get(&edge.from).copied().filter(|f| *f < index);
-            let children = from.and_then(|f| nodes.get_mut(f)).and_then(|f| f.ports.get_mut(edge.from_port as usize));
+            let children = from
+                .and_then(|f| nodes.get_mut(f))
+                .and_then(|f| f.ports.get_mut(edge.from_port as usize));
             let Some(children) = children else {
-                return Err(Error::Contract(format!("node `{}` has an input that is not before it", node.name)));
+                return Err(Error::Contract(format!(
+                    "node `{}` has an input that is not before it",
+                    node.name
+                )));
             };
-            children.push(Child { node: index, port: u8::try_from(edge.to_port).unwrap_or(u8::MAX) });
+            children.push(Child {
+                node: index,
+                port: u8::try_from(edge.to_port).unwrap_or(u8::MAX),
+            });
         }
     }
     Ok(())
@@ -259,10 +327,19 @@ fn roots(
     for (index, read) in readers {
         let queues: Vec<bool> = topics.iter().map(|t| read.iter().any(|r| r == t)).collect();
         for child in nodes.get(index).into_iter().flat_map(|n| n.ports.iter().flatten()) {
-            roots.push(Root { child: *child, queues: queues.clone() });
+            roots.push(Root {
+                child: *child,
+                queues: queues.clone(),
+            });
         }
     }
-    (topics.into_iter().map(|t| TopicPartition::new(t, id.partition)).collect(), roots)
+    (
+        topics
+            .into_iter()
+            .map(|t| TopicPartition::new(t, id.partition))
+            .collect(),
+        roots,
+    )
 }
 
 /// Which nodes can be reached from each node.
@@ -295,7 +372,10 @@ fn order(nodes: &[PlanNode]) -> Order {
             if is_below(a, b) || is_below(b, a) {
                 return Order::Rows;
             }
-            let (keep, gone) = (unit_of.get(a).copied().unwrap_or(a), unit_of.get(b).copied().unwrap_or(b));
+            let (keep, gone) = (
+                unit_of.get(a).copied().unwrap_or(a),
+                unit_of.get(b).copied().unwrap_or(b),
+            );
             for unit in &mut unit_of {
                 if *unit == gone {
                     *unit = keep;
@@ -313,7 +393,9 @@ fn order(nodes: &[PlanNode]) -> Order {
         let ready = units.iter().find(|(_, members)| {
             (0..nodes.len()).all(|n| done.contains(&n) || members.iter().all(|m| !is_below(n, *m)))
         });
-        let Some(unit) = ready.map(|(unit, _)| *unit) else { return Order::Rows };
+        let Some(unit) = ready.map(|(unit, _)| *unit) else {
+            return Order::Rows;
+        };
         let members = units.remove(&unit).unwrap_or_default();
         done.extend(members.iter().copied());
         ordered.push(members);
@@ -346,7 +428,11 @@ fn mark_paths(nodes: &mut [PlanNode], order: &Order, dead_letters: Option<usize>
         let meets = inputs.get(index).is_some_and(|n| *n > 1) || shares.contains(&index);
         let topic_meets =
             matches!(&node.work, Work::Output { topic, .. } if writers.get(topic).is_some_and(|n| *n > 1));
-        let below = node.ports.iter().flatten().any(|c| nodes.get(c.node).is_some_and(|n| n.paths));
+        let below = node
+            .ports
+            .iter()
+            .flatten()
+            .any(|c| nodes.get(c.node).is_some_and(|n| n.paths));
         if let Some(node) = nodes.get_mut(index) {
             node.paths = meets || topic_meets || below;
         }

@@ -51,6 +51,7 @@ pub struct Emission {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a call, moved once")]
 pub enum Emitted {
     Nothing,
     /// These input rows go to output 0 unchanged.
@@ -115,9 +116,13 @@ impl Context {
             (_, false) => {
                 let row = row.ok_or_else(|| format!("schedule `{name}` is started in `process` without a row"))?;
                 let stream_time = self.stream_times.get(row as usize).copied();
-                let stream_time =
-                    stream_time.ok_or_else(|| format!("schedule `{name}` is started by row {row}, which is not there"))?;
-                if schedule.clock == Clock::StreamTime { stream_time } else { self.now.wall_time }
+                let stream_time = stream_time
+                    .ok_or_else(|| format!("schedule `{name}` is started by row {row}, which is not there"))?;
+                if schedule.clock == Clock::StreamTime {
+                    stream_time
+                } else {
+                    self.now.wall_time
+                }
             }
             (Clock::StreamTime, true) => self.now.stream_time,
             (Clock::WallTime, true) => self.now.wall_time,

@@ -56,30 +56,45 @@ impl Task {
     /// Calls the processor, and makes what it sends on a run.
     fn fire(&mut self, id: &ScheduleId, clock: Clock, wall_time: i64) -> Result<Run, Halt> {
         let node = id.node as usize;
-        let now = Now { stream_time: self.stream_time, wall_time };
+        let now = Now {
+            stream_time: self.stream_time,
+            wall_time,
+        };
         let time = match clock {
             Clock::StreamTime => now.stream_time,
             Clock::WallTime => wall_time,
         };
         self.context.schedules.fired(id, time);
         let (Some(planned), Some(Some(processor))) = (self.plan.nodes.get(node), self.processors.get_mut(node)) else {
-            return Err(Halt::Stop(Error::Contract(format!("schedule `{}` has no step", id.name))));
+            return Err(Halt::Stop(Error::Contract(format!(
+                "schedule `{}` has no step",
+                id.name
+            ))));
         };
         let stores = match &planned.work {
             Work::Module { stores, .. } => stores.as_slice(),
             _ => &[],
         };
         enter(&mut self.context, node, stores, now);
-        let emission = processor.punctuate(&mut self.context, now, &id.name).map_err(|f| failed(node, f))?;
+        let emission = processor
+            .punctuate(&mut self.context, now, &id.name)
+            .map_err(|f| failed(node, f))?;
         self.context.schedules.take_started();
-        let outs = answer::rows(emission, None, planned.ports.len(), time)
-            .map_err(|reason| Halt::Call { node, failure: Failure::Contract(reason) })?;
+        let outs = answer::rows(emission, None, planned.ports.len(), time).map_err(|reason| Halt::Call {
+            node,
+            failure: Failure::Contract(reason),
+        })?;
         Ok(self.run_of(node, outs, wall_time)?)
     }
 
     /// A run that begins with what `node` sends on.
     fn run_of(&self, node: usize, outs: Vec<Out>, wall_time: i64) -> Result<Run, record::Error> {
-        let ports = self.plan.nodes.get(node).map(|n| n.ports.as_slice()).unwrap_or_default();
+        let ports = self
+            .plan
+            .nodes
+            .get(node)
+            .map(|n| n.ports.as_slice())
+            .unwrap_or_default();
         let rows: usize = outs.iter().map(|o| o.batch.len()).sum();
         let mut entries = Vec::new();
         let mut records = vec![None; rows];
@@ -87,13 +102,20 @@ impl Task {
             // Where there are several ports, the causes that the split left are the rows of the whole.
             let roots = (out.batch.len() < rows).then(|| out.lineage.causes.clone().unwrap_or_default());
             for row in 0..out.batch.len() {
-                let root = roots.as_ref().map_or(row, |r| r.get(row).copied().unwrap_or_default() as usize);
+                let root = roots
+                    .as_ref()
+                    .map_or(row, |r| r.get(row).copied().unwrap_or_default() as usize);
                 if let Some(place) = records.get_mut(root) {
                     *place = Some(out.batch.slice(row, 1));
                 }
             }
             for (position, child) in (0..).zip(ports.get(out.port as usize).into_iter().flatten()) {
-                entries.push(Entry { child: *child, position, batch: out.batch.clone(), roots: roots.clone() });
+                entries.push(Entry {
+                    child: *child,
+                    position,
+                    batch: out.batch.clone(),
+                    roots: roots.clone(),
+                });
             }
         }
         let records = match outs.as_slice() {
@@ -112,7 +134,14 @@ impl Task {
 
     fn walk_on(&mut self, run: &Run) -> Result<crate::walk::Made, Halt> {
         let by_row = self.row_by_row;
-        crate::walk::walk(&self.plan, &mut self.processors, &mut self.context, run, by_row, self.all_paths)
+        crate::walk::walk(
+            &self.plan,
+            &mut self.processors,
+            &mut self.context,
+            run,
+            by_row,
+            self.all_paths,
+        )
     }
 
     fn again_with_paths(&mut self, halt: &Halt) -> bool {
@@ -122,28 +151,25 @@ impl Task {
     }
 
     /// The node and failure of a run that has no record to blame, and the wait that a guest asked for.
-    fn without_record(
-        &mut self,
-        began: usize,
-        halt: Halt,
-        wall_time: i64,
-    ) -> Result<(usize, Failure, u32), Error> {
+    fn without_record(&mut self, began: usize, halt: Halt, wall_time: i64) -> Result<(usize, Failure, u32), Error> {
         use crate::call::Fault;
         match halt {
             Halt::Stop(error) => Err(error),
-            Halt::Row { node, fault: Fault::Retry { after_ms, reason }, .. } => {
-                Ok((node, Failure::Guest(reason), after_ms))
-            }
-            Halt::Row { node, fault: Fault::Fail { reason, .. } | Fault::Unroutable { reason }, .. } => {
-                Ok((node, Failure::Guest(reason), 0))
-            }
+            Halt::Row {
+                node,
+                fault: Fault::Retry { after_ms, reason },
+                ..
+            } => Ok((node, Failure::Guest(reason), after_ms)),
+            Halt::Row {
+                node,
+                fault: Fault::Fail { reason, .. } | Fault::Unroutable { reason },
+                ..
+            } => Ok((node, Failure::Guest(reason), 0)),
             Halt::Call { node, failure } => {
                 self.renew(node, &failure, wall_time)?;
                 Ok((node, failure, 0))
             }
-            Halt::Cut { .. } | Halt::Paths => {
-                Ok((began, Failure::Contract("a run without records was cut".into()), 0))
-            }
+            Halt::Cut { .. } | Halt::Paths => Ok((began, Failure::Contract("a run without records was cut".into()), 0)),
         }
     }
 
@@ -154,7 +180,10 @@ impl Task {
             return None;
         }
         self.metrics.retries += 1;
-        Some(u64::from(after_ms).clamp(retries.backoff_ms_min, retries.backoff_ms_max.max(retries.backoff_ms_min)))
+        Some(u64::from(after_ms).clamp(
+            retries.backoff_ms_min,
+            retries.backoff_ms_max.max(retries.backoff_ms_min),
+        ))
     }
 
     /// The last runs of a commit: each on-commit table sends on what changed since the last commit, in topology order,
@@ -169,7 +198,7 @@ impl Task {
             if self.flushed.contains(&node) {
                 continue;
             }
-            let changed = changed_rows(&self.context.stores, store)?;
+            let changed = changed_rows(&self.context.stores, store, self.stream_time)?;
             if !changed.is_empty() {
                 self.flush_table(node, changed, wall_time)?;
             }
@@ -179,7 +208,15 @@ impl Task {
     }
 
     fn flush_table(&mut self, node: usize, changed: Batch, wall_time: i64) -> Result<(), Error> {
-        let run = self.run_of(node, vec![Out { port: 0, batch: changed, lineage: Lineage::default() }], wall_time)?;
+        let run = self.run_of(
+            node,
+            vec![Out {
+                port: 0,
+                batch: changed,
+                lineage: Lineage::default(),
+            }],
+            wall_time,
+        )?;
         loop {
             let halt = match self.attempt(&run, self.row_by_row) {
                 Ok(made) => {
@@ -194,8 +231,15 @@ impl Task {
             }
             let (node, failure, after_ms) = self.without_record(node, halt, wall_time)?;
             let again = self.once_more(&format!("{node}\0flush"), node, after_ms);
-            let Some(after_ms) = again else { return Err(self.stop(node, None, failure)) };
-            return Err(Error::Retry { step: self.step(node), module: self.module(node), after_ms, failure });
+            let Some(after_ms) = again else {
+                return Err(self.stop(node, None, failure));
+            };
+            return Err(Error::Retry {
+                step: self.step(node),
+                module: self.module(node),
+                after_ms,
+                failure,
+            });
         }
     }
 }

@@ -105,7 +105,13 @@ impl Queue {
             }
             let now = rows.min(chunk.left());
             parts.push(chunk.fetched.records.slice(chunk.taken, now));
-            offsets.extend_from_slice(chunk.fetched.offsets.get(chunk.taken..chunk.taken + now).unwrap_or_default());
+            offsets.extend_from_slice(
+                chunk
+                    .fetched
+                    .offsets
+                    .get(chunk.taken..chunk.taken + now)
+                    .unwrap_or_default(),
+            );
             rows -= now;
         }
         Ok((Batch::concat(&parts.iter().collect::<Vec<_>>())?, offsets))
@@ -162,11 +168,16 @@ pub enum Unfit {
 
 #[derive(Debug)]
 pub enum Picked {
-    Rows(Taken),
+    Rows(Box<Taken>),
     /// The next row is not to be processed.
-    Unfit { queue: usize, unfit: Unfit },
+    Unfit {
+        queue: usize,
+        unfit: Unfit,
+    },
     /// Nothing before more input, or before this wall time.
-    Wait { until: Option<i64> },
+    Wait {
+        until: Option<i64>,
+    },
 }
 
 /// Records that the broker refused, by source and offset.
@@ -229,7 +240,9 @@ pub fn pick(queues: &mut [Queue], rejects: &Rejects, limits: Limits) -> Result<P
     loop {
         match picking.step() {
             Step::More => {}
-            _ if !picking.stream_times.is_empty() => return picking.finish().map(Picked::Rows),
+            _ if !picking.stream_times.is_empty() => {
+                return picking.finish().map(|taken| Picked::Rows(Box::new(taken)));
+            }
             Step::End => return Ok(Picked::Wait { until: None }),
             Step::Unfit(queue, unfit) => return Ok(Picked::Unfit { queue, unfit }),
             Step::Wait(until) => return Ok(Picked::Wait { until }),
@@ -250,7 +263,16 @@ impl Picking<'_> {
                 }
                 continue;
             };
-            let head = (chunk.fetched.records.timestamps().get(cursor.row).copied().unwrap_or_default(), index);
+            let head = (
+                chunk
+                    .fetched
+                    .records
+                    .timestamps()
+                    .get(cursor.row)
+                    .copied()
+                    .unwrap_or_default(),
+                index,
+            );
             if best.is_none_or(|b| head < b) {
                 second = best;
                 best = Some(head);
@@ -270,7 +292,9 @@ impl Picking<'_> {
         let (Some(queue), Some(cursor)) = (self.queues.get(index), self.cursors.get_mut(index)) else {
             return Step::End;
         };
-        let Some(chunk) = cursor.head(queue) else { return Step::End };
+        let Some(chunk) = cursor.head(queue) else {
+            return Step::End;
+        };
         let records = &chunk.fetched.records;
         let start = cursor.row;
         let whole = records.slice_bytes(start, chunk.left());
@@ -339,7 +363,13 @@ impl Picking<'_> {
             batch = batch.take(&order)?;
             offsets = order.iter().filter_map(|r| offsets.get(*r as usize).copied()).collect();
         }
-        Ok(Taken { batch, queue_of: self.queue_of, offsets, stream_times: self.stream_times, counts })
+        Ok(Taken {
+            batch,
+            queue_of: self.queue_of,
+            offsets,
+            stream_times: self.stream_times,
+            counts,
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! From changelogs to stores and back, and the start of a task.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use record::{Batch, BatchBuilder};
-use state::{Change, Changes, join, split};
+use state::{Change, Changes, NO_TIME, join, split};
 
 use crate::call::enter;
 use crate::error::Error;
@@ -38,11 +38,22 @@ impl Task {
             let key = key.to_vec();
             changes.push(match rows.value(row) {
                 None => Change::Delete { store, key },
-                Some(value) if timestamped => Change::Put { store, key, value: join(*timestamp, value) },
-                Some(value) => Change::Put { store, key, value: value.to_vec() },
+                Some(value) if timestamped => Change::Put {
+                    store,
+                    key,
+                    value: join(*timestamp, value),
+                },
+                Some(value) => Change::Put {
+                    store,
+                    key,
+                    value: value.to_vec(),
+                },
             });
         }
-        Ok(self.context.stores.restore(&Changes { changes, offsets: vec![(store, next)] })?)
+        Ok(self.context.stores.restore(&Changes {
+            changes,
+            offsets: vec![(store, next)],
+        })?)
     }
 
     /// Empties all stores, and forgets their offsets.
@@ -62,20 +73,36 @@ impl Task {
         let (stored, schedules) = times::read(&self.plan, &mut self.context.stores)?;
         self.stream_time = stream_time.max(stored);
         self.committed_stream_time = self.stream_time;
-        self.committed_schedules = schedules.into_iter().collect();
-        self.context.schedules.restore(self.committed_schedules.clone());
+        self.context
+            .schedules
+            .restore(schedules.into_iter().collect(), BTreeSet::new());
         for node in 0..self.plan.nodes.len() {
             self.open(node, wall_time)?;
         }
+        // An abort does not open the processors again, so what they started here must outlive it.
+        self.committed_schedules = self
+            .context
+            .schedules
+            .running()
+            .map(|(id, r)| (id.clone(), *r))
+            .collect();
+        self.unwritten_schedules = self.context.schedules.changed().clone();
         self.started = true;
         Ok(())
     }
 
     /// Opens the processor of `node`, if it has one.
     pub(crate) fn open(&mut self, node: usize, wall_time: i64) -> Result<(), Error> {
-        let Some(Work::Module { stores, .. }) = self.plan.nodes.get(node).map(|n| &n.work) else { return Ok(()) };
-        let Some(Some(processor)) = self.processors.get_mut(node) else { return Ok(()) };
-        let now = Now { stream_time: self.stream_time, wall_time };
+        let Some(Work::Module { stores, .. }) = self.plan.nodes.get(node).map(|n| &n.work) else {
+            return Ok(());
+        };
+        let Some(Some(processor)) = self.processors.get_mut(node) else {
+            return Ok(());
+        };
+        let now = Now {
+            stream_time: self.stream_time,
+            wall_time,
+        };
         enter(&mut self.context, node, stores, now);
         self.context.origin = Origin::default();
         let opened = processor.open(&mut self.context);
@@ -84,20 +111,28 @@ impl Task {
     }
 
     pub(crate) fn module(&self, node: usize) -> String {
-        self.processors.get(node).and_then(|p| p.as_ref()).map(|p| p.module().to_owned()).unwrap_or_default()
+        self.processors
+            .get(node)
+            .and_then(|p| p.as_ref())
+            .map(|p| p.module().to_owned())
+            .unwrap_or_default()
     }
 
     pub(crate) fn step(&self, node: usize) -> String {
-        self.plan.nodes.get(node).map(|n| n.name.to_string()).unwrap_or_default()
+        self.plan
+            .nodes
+            .get(node)
+            .map(|n| n.name.to_string())
+            .unwrap_or_default()
     }
 
-    pub(crate) fn stop(
-        &self,
-        node: usize,
-        origin: Option<(record::TopicPartition, i64)>,
-        failure: Failure,
-    ) -> Error {
-        Error::Stop { step: self.step(node), module: self.module(node), origin, failure }
+    pub(crate) fn stop(&self, node: usize, origin: Option<(record::TopicPartition, i64)>, failure: Failure) -> Error {
+        Error::Stop {
+            step: self.step(node),
+            module: self.module(node),
+            origin,
+            failure,
+        }
     }
 
     /// One batch for each changed store, keys in the order of their first change since the last commit, last value
@@ -109,7 +144,13 @@ impl Task {
     pub fn changelog_rows(&mut self) -> Result<Vec<(usize, Batch)>, Error> {
         let (stream_time, committed) = (self.stream_time, self.committed_stream_time);
         let context = &mut self.context;
-        times::write(&self.plan, &mut context.stores, &mut context.schedules, stream_time, committed)?;
+        times::write(
+            &self.plan,
+            &mut context.stores,
+            &mut context.schedules,
+            stream_time,
+            committed,
+        )?;
         let mut changed = Vec::new();
         for (store, spec) in self.plan.stores.iter().enumerate() {
             let slots = self.context.stores.uncommitted(store);
@@ -119,13 +160,19 @@ impl Task {
             let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), 16 * slots.len());
             for slot in slots {
                 let key = Some(slot.key.as_slice());
+                let timestamp = if slot.timestamp == NO_TIME {
+                    stream_time
+                } else {
+                    slot.timestamp
+                }
+                .max(0);
                 match &slot.value {
                     Some(stored) if spec.timestamped => {
                         let (time, value) = split(stored.as_slice());
                         rows.push(key, Some(value), time.max(0));
                     }
-                    Some(value) => rows.push(key, Some(value.as_slice()), slot.timestamp.max(0)),
-                    None => rows.push(key, None, slot.timestamp.max(0)),
+                    Some(value) => rows.push(key, Some(value.as_slice()), timestamp),
+                    None => rows.push(key, None, timestamp),
                 }
             }
             changed.push((store, rows.finish()));

@@ -19,7 +19,10 @@ impl Paths {
     /// Where rows begin: the source row and the position of the child.
     pub fn of_rows(rows: impl Iterator<Item = [u32; 2]>) -> Self {
         let steps: Vec<u32> = rows.flatten().collect();
-        Self { ends: (1..=steps.len() as u32 / 2).map(|n| 2 * n).collect(), steps }
+        Self {
+            ends: (1..=steps.len() as u32 / 2).map(|n| 2 * n).collect(),
+            steps,
+        }
     }
 
     pub fn get(&self, row: usize) -> &[u32] {
@@ -77,7 +80,11 @@ impl Rows {
     pub fn slice(&self, offset: usize, length: usize) -> Self {
         Self {
             batch: self.batch.slice(offset, length),
-            ports: self.ports.get(offset..offset + length).map(<[u8]>::to_vec).unwrap_or_default(),
+            ports: self
+                .ports
+                .get(offset..offset + length)
+                .map(<[u8]>::to_vec)
+                .unwrap_or_default(),
             roots: Some(match &self.roots {
                 Some(roots) => roots.slice(offset, length),
                 None => (offset as u32..(offset + length) as u32).collect(),
@@ -106,7 +113,12 @@ impl Rows {
             }
             Arc::new(derived)
         });
-        Self { batch, ports: Vec::new(), roots, paths }
+        Self {
+            batch,
+            ports: Vec::new(),
+            roots,
+            paths,
+        }
     }
 
     /// Sets one input port for all rows.
@@ -165,8 +177,10 @@ fn gather(parts: &[Rows], order: &[(u32, u32)]) -> Result<Rows, record::Error> {
             Some(start)
         })
         .collect();
-    let rows: Vec<u32> =
-        order.iter().map(|(part, row)| starts.get(*part as usize).copied().unwrap_or_default() + row).collect();
+    let rows: Vec<u32> = order
+        .iter()
+        .map(|(part, row)| starts.get(*part as usize).copied().unwrap_or_default() + row)
+        .collect();
     Ok(columns(parts, order, Batch::concat(&batches)?.take(&rows)?))
 }
 
@@ -178,14 +192,27 @@ fn columns(parts: &[Rows], order: &[(u32, u32)], batch: Batch) -> Rows {
         let port = |(p, r): &(u32, u32)| part(*p).and_then(|p| p.ports.get(*r as usize)).copied().unwrap_or(0);
         order.iter().map(port).collect()
     };
-    let roots = order.iter().map(|(p, r)| part(*p).map_or(0, |p| p.root(*r as usize))).collect();
+    let roots = order
+        .iter()
+        .map(|(p, r)| part(*p).map_or(0, |p| p.root(*r as usize)))
+        .collect();
     let with_paths = parts.iter().all(|p| p.paths.is_some());
     let paths = with_paths.then(|| {
         let mut merged = Paths::default();
         for (p, r) in order {
-            merged.push(part(*p).and_then(|p| p.paths.as_ref()).map_or(&[][..], |p| p.get(*r as usize)), []);
+            merged.push(
+                part(*p)
+                    .and_then(|p| p.paths.as_ref())
+                    .map_or(&[][..], |p| p.get(*r as usize)),
+                [],
+            );
         }
         Arc::new(merged)
     });
-    Rows { batch, ports, roots: Some(roots), paths }
+    Rows {
+        batch,
+        ports,
+        roots: Some(roots),
+        paths,
+    }
 }

@@ -56,10 +56,14 @@ impl Task {
             let taken = match pick(&mut self.queues, &self.rejects, limits)? {
                 Picked::Rows(taken) => taken,
                 Picked::Unfit { queue, unfit } => return self.leave_out_unfit(queue, unfit, wall_time),
-                Picked::Wait { until } => return Ok(Ran::Idle { until: self.idle_until(until) }),
+                Picked::Wait { until } => {
+                    return Ok(Ran::Idle {
+                        until: self.idle_until(until),
+                    });
+                }
             };
             let counts = taken.counts.clone();
-            let run = self.source_run(taken, wall_time)?;
+            let run = self.source_run(*taken, wall_time)?;
             let halt = match self.attempt(&run, by_row) {
                 Ok(made) => return Ok(self.pass(&run, &counts, made)),
                 Err(halt) => halt,
@@ -68,7 +72,9 @@ impl Task {
                 Halt::Stop(error) => return Err(error),
                 Halt::Paths => self.all_paths = true,
                 Halt::Cut { rows } => cut = cut.min(rows),
-                Halt::Row { root: 0, node, fault } if by_row && run.rows == 1 => return self.act(&run, &counts, node, What::Row(fault)),
+                Halt::Row { root: 0, node, fault } if by_row && run.rows == 1 => {
+                    return self.act(&run, &counts, node, What::Row(fault));
+                }
                 Halt::Row { root, .. } => {
                     self.trouble.suspect_row(root as usize);
                     cut = usize::MAX;
@@ -82,14 +88,24 @@ impl Task {
                 }
             }
         }
-        Err(Error::Contract(format!("task {} found no way past a failing run", self.id)))
+        Err(Error::Contract(format!(
+            "task {} found no way past a failing run",
+            self.id
+        )))
     }
 
     /// Walks `run`; what it did to stores and schedules is undone when it halts.
     pub(crate) fn attempt(&mut self, run: &Run, by_row: bool) -> Result<Made, Halt> {
         let savepoint = self.context.stores.savepoint();
         self.context.schedules.savepoint();
-        let made = walk(&self.plan, &mut self.processors, &mut self.context, run, by_row, self.all_paths);
+        let made = walk(
+            &self.plan,
+            &mut self.processors,
+            &mut self.context,
+            run,
+            by_row,
+            self.all_paths,
+        );
         match made {
             Ok(made) => {
                 self.context.stores.release();
@@ -127,18 +143,41 @@ impl Task {
     }
 
     fn source_run(&self, taken: Taken, wall_time: i64) -> Result<Run, Error> {
-        let Taken { batch, queue_of, offsets, stream_times, counts } = taken;
+        let Taken {
+            batch,
+            queue_of,
+            offsets,
+            stream_times,
+            counts,
+        } = taken;
         let mut entries = Vec::with_capacity(self.plan.roots.len());
         for (position, root) in (0..).zip(&self.plan.roots) {
             let reads = |queue: usize| root.queues.get(queue).copied().unwrap_or(false);
-            let all = counts.iter().enumerate().all(|(queue, count)| *count == 0 || reads(queue));
+            let all = counts
+                .iter()
+                .enumerate()
+                .all(|(queue, count)| *count == 0 || reads(queue));
             if all {
-                entries.push(Entry { child: root.child, position, batch: batch.clone(), roots: None });
+                entries.push(Entry {
+                    child: root.child,
+                    position,
+                    batch: batch.clone(),
+                    roots: None,
+                });
                 continue;
             }
-            let roots: Vec<u32> = (0..).zip(&queue_of).filter(|(_, q)| reads(**q as usize)).map(|(r, _)| r).collect();
+            let roots: Vec<u32> = (0..)
+                .zip(&queue_of)
+                .filter(|(_, q)| reads(**q as usize))
+                .map(|(r, _)| r)
+                .collect();
             if !roots.is_empty() {
-                entries.push(Entry { child: root.child, position, batch: batch.take(&roots)?, roots: Some(roots) });
+                entries.push(Entry {
+                    child: root.child,
+                    position,
+                    batch: batch.take(&roots)?,
+                    roots: Some(roots),
+                });
             }
         }
         Ok(Run {
@@ -152,6 +191,9 @@ impl Task {
     }
 
     fn idle_until(&self, until: Option<i64>) -> Option<i64> {
-        [until, self.context.schedules.next_due(Clock::WallTime)].into_iter().flatten().min()
+        [until, self.context.schedules.next_due(Clock::WallTime)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

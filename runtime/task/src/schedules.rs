@@ -3,7 +3,7 @@
 //! A schedule is named by its node and a name that the guest chose. Both clocks follow one rule: a punctuation is due at
 //! the first point of its grid after the time at which it was scheduled; a jump over several points fires once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bounds of the contract, so that the times of a task fit a commit.
 pub const SCHEDULES_MAX: usize = 1_000;
@@ -53,7 +53,7 @@ pub struct Schedules {
     /// Due times of stream-time schedules that were started since the last [`take_started`](Self::take_started).
     started: Vec<i64>,
     /// What changed since the last commit, for the store of times.
-    changed: BTreeMap<ScheduleId, ()>,
+    changed: BTreeSet<ScheduleId>,
 }
 
 /// The first point of the grid `grid + n * every` that is later than `time`; `grid` itself when that is later.
@@ -74,18 +74,26 @@ impl Schedules {
     /// A name that is not 1 to 64 bytes long, an interval of 0, more than 1,000 schedules in the task.
     pub fn start(&mut self, name: &str, schedule: Schedule, time: i64) -> Result<(), String> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(format!("the name of a schedule has {} bytes, not 1 to {NAME_BYTES_MAX}", name.len()));
+            return Err(format!(
+                "the name of a schedule has {} bytes, not 1 to {NAME_BYTES_MAX}",
+                name.len()
+            ));
         }
         if schedule.every_ms == 0 {
             return Err(format!("schedule `{name}` has an interval of 0 ms"));
         }
-        let id = ScheduleId { node: self.node, name: name.to_owned() };
+        let id = ScheduleId {
+            node: self.node,
+            name: name.to_owned(),
+        };
         let known = self.running.get(&id);
         if known.is_some_and(|r| r.schedule == schedule) {
             return Ok(());
         }
         if known.is_none() && self.running.len() >= SCHEDULES_MAX {
-            return Err(format!("schedule `{name}` would be one more than the {SCHEDULES_MAX} that a task may hold"));
+            return Err(format!(
+                "schedule `{name}` would be one more than the {SCHEDULES_MAX} that a task may hold"
+            ));
         }
         let grid = schedule.anchor.unwrap_or(time.max(0));
         let due = next_point(grid, schedule.every_ms, time);
@@ -98,7 +106,10 @@ impl Schedules {
 
     /// Stopping what does not run does nothing.
     pub fn stop(&mut self, name: &str) {
-        let id = ScheduleId { node: self.node, name: name.to_owned() };
+        let id = ScheduleId {
+            node: self.node,
+            name: name.to_owned(),
+        };
         if self.running.contains_key(&id) {
             self.set(id, None);
         }
@@ -109,7 +120,7 @@ impl Schedules {
             Some(running) => self.running.insert(id.clone(), running),
             None => self.running.remove(&id),
         };
-        self.changed.insert(id.clone(), ());
+        self.changed.insert(id.clone());
         self.undo.push((id, old));
     }
 
@@ -120,11 +131,17 @@ impl Schedules {
 
     /// The earliest punctuation of a clock that is due at `time`; several at one time go by node, then name.
     pub(crate) fn due(&self, clock: Clock, time: i64) -> Option<ScheduleId> {
-        self.next(clock).filter(|(_, due)| *due <= time).map(|(id, _)| id.clone())
+        self.next(clock)
+            .filter(|(_, due)| *due <= time)
+            .map(|(id, _)| id.clone())
     }
 
     fn next(&self, clock: Clock) -> Option<(&ScheduleId, i64)> {
-        self.running.iter().filter(|(_, r)| r.schedule.clock == clock).map(|(id, r)| (id, r.due)).min_by_key(|(_, d)| *d)
+        self.running
+            .iter()
+            .filter(|(_, r)| r.schedule.clock == clock)
+            .map(|(id, r)| (id, r.due))
+            .min_by_key(|(_, d)| *d)
     }
 
     pub(crate) fn next_due(&self, clock: Clock) -> Option<i64> {
@@ -164,7 +181,7 @@ impl Schedules {
     /// Ids that may have changed since the last call of this, with what runs now. (An undone change counts.)
     pub(crate) fn take_changed(&mut self) -> Vec<(ScheduleId, Option<Running>)> {
         std::mem::take(&mut self.changed)
-            .into_keys()
+            .into_iter()
             .map(|id| {
                 let running = self.running.get(&id).copied();
                 (id, running)
@@ -176,9 +193,18 @@ impl Schedules {
         !self.changed.is_empty()
     }
 
-    /// Sets what was restored.
-    pub(crate) fn restore(&mut self, running: BTreeMap<ScheduleId, Running>) {
-        *self = Self { running, ..Self::default() };
+    /// Sets what was restored. `unwritten`: ids that the store of times does not have like this.
+    pub(crate) fn restore(&mut self, running: BTreeMap<ScheduleId, Running>, unwritten: BTreeSet<ScheduleId>) {
+        *self = Self {
+            running,
+            changed: unwritten,
+            ..Self::default()
+        };
+    }
+
+    /// Ids that changed since the last commit.
+    pub(crate) fn changed(&self) -> &BTreeSet<ScheduleId> {
+        &self.changed
     }
 
     pub fn len(&self) -> usize {
@@ -201,7 +227,11 @@ mod tests {
     use super::*;
 
     fn stream(every_ms: u64, anchor: Option<i64>) -> Schedule {
-        Schedule { every_ms, clock: Clock::StreamTime, anchor }
+        Schedule {
+            every_ms,
+            clock: Clock::StreamTime,
+            anchor,
+        }
     }
 
     fn due(schedules: &Schedules) -> Option<i64> {
@@ -210,9 +240,14 @@ mod tests {
 
     #[test]
     fn the_grid_begins_at_the_anchor_or_at_the_time_of_the_call() {
-        for (anchor, time, first) in
-            [(None, 95, 105), (Some(0), 95, 100), (Some(0), 100, 110), (Some(200), 95, 200), (None, -1, 0), (Some(0), -1, 0)]
-        {
+        for (anchor, time, first) in [
+            (None, 95, 105),
+            (Some(0), 95, 100),
+            (Some(0), 100, 110),
+            (Some(200), 95, 200),
+            (None, -1, 0),
+            (Some(0), -1, 0),
+        ] {
             let mut s = Schedules::default();
             s.start("a", stream(10, anchor), time).unwrap();
             assert_eq!(due(&s), Some(first), "anchor {anchor:?} at {time}");

@@ -70,7 +70,9 @@ pub struct Collected {
 
 impl Collected {
     pub fn new(plan: &Plan) -> Self {
-        Self { parts: vec![Vec::new(); plan.outputs.len()] }
+        Self {
+            parts: vec![Vec::new(); plan.outputs.len()],
+        }
     }
 
     pub fn push(&mut self, topic: usize, rows: Rows) {
@@ -83,7 +85,11 @@ impl Collected {
     pub fn finish(self, in_order: bool) -> Result<Vec<(usize, Rows)>, MergeError> {
         let mut finished = Vec::new();
         for (topic, parts) in self.parts.into_iter().enumerate() {
-            let rows = if in_order { append(parts).map_err(MergeError::Batch)? } else { merge(parts)? };
+            let rows = if in_order {
+                append(parts).map_err(MergeError::Batch)?
+            } else {
+                merge(parts)?
+            };
             finished.extend(rows.map(|r| (topic, r)));
         }
         Ok(finished)
@@ -114,8 +120,17 @@ impl Stage {
             count += rows.len() as u64;
             let tag = self.next_tag;
             self.next_tag += 1;
-            self.origins.push_back(TagOrigin { tag, run: run.cloned(), roots: rows.roots });
-            self.staged.push(Staged { topic: Arc::clone(&output.topic), to: output.to, batch: rows.batch, tag });
+            self.origins.push_back(TagOrigin {
+                tag,
+                run: run.cloned(),
+                roots: rows.roots,
+            });
+            self.staged.push(Staged {
+                topic: Arc::clone(&output.topic),
+                to: output.to,
+                batch: rows.batch,
+                tag,
+            });
         }
         count
     }

@@ -1,6 +1,6 @@
 //! The task itself: what it holds, and the calls of its worker that are not runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use record::{Fetched, TopicPartition};
@@ -32,7 +32,10 @@ pub struct Task {
     pub(crate) stage: Stage,
     pub(crate) stream_time: i64,
     pub(crate) committed_stream_time: i64,
+    /// What an abort goes back to: the last commit, or what the processors had started when the task began.
     pub(crate) committed_schedules: BTreeMap<ScheduleId, Running>,
+    /// Those of them that no commit has written yet.
+    pub(crate) unwritten_schedules: BTreeSet<ScheduleId>,
     pub(crate) trouble: Trouble,
     /// Rows met without paths once; they are kept everywhere since.
     pub(crate) all_paths: bool,
@@ -70,12 +73,21 @@ impl Task {
             by_node.push(processor);
         }
         let stores = Stores::new(plan.stores.clone(), backend, options.cache_bytes_max);
-        let nodes = plan.nodes.iter().map(|n| NodeMetrics { name: Arc::clone(&n.name), ..NodeMetrics::default() });
-        let metrics = Metrics { nodes: nodes.collect(), ..Metrics::default() };
+        let nodes = plan.nodes.iter().map(|n| NodeMetrics {
+            name: Arc::clone(&n.name),
+            ..NodeMetrics::default()
+        });
+        let metrics = Metrics {
+            nodes: nodes.collect(),
+            ..Metrics::default()
+        };
         Ok(Self {
             id,
             processors: by_node,
-            context: Context { stores, ..Context::default() },
+            context: Context {
+                stores,
+                ..Context::default()
+            },
             queues: plan.sources.iter().cloned().map(Queue::new).collect(),
             plan,
             options,
@@ -85,6 +97,7 @@ impl Task {
             stream_time: -1,
             committed_stream_time: -1,
             committed_schedules: BTreeMap::new(),
+            unwritten_schedules: BTreeSet::new(),
             trouble: Trouble::default(),
             all_paths: false,
             row_by_row: false,
@@ -115,7 +128,10 @@ impl Task {
     /// [`Error::Contract`] for another partition, or columns of different lengths.
     pub fn add(&mut self, fetched: Fetched) -> Result<(), Error> {
         if fetched.offsets.len() != fetched.records.len() {
-            return Err(Error::Contract(format!("rows of {} without an offset each", fetched.partition)));
+            return Err(Error::Contract(format!(
+                "rows of {} without an offset each",
+                fetched.partition
+            )));
         }
         let queue = self.queues.iter_mut().find(|q| q.partition == fetched.partition);
         let queue = queue.ok_or_else(|| Error::Contract(format!("{} is no source of the task", fetched.partition)))?;
@@ -125,7 +141,11 @@ impl Task {
 
     /// What waits in the queue of a source, for back-pressure.
     pub fn buffered(&self, source: &TopicPartition) -> Buffered {
-        self.queues.iter().find(|q| q.partition == *source).map(Queue::buffered).unwrap_or_default()
+        self.queues
+            .iter()
+            .find(|q| q.partition == *source)
+            .map(Queue::buffered)
+            .unwrap_or_default()
     }
 
     /// What the worker knows of a source: whether everything that is on the broker now was added. To be called after
@@ -143,7 +163,10 @@ impl Task {
 
     /// Next offset to read of every source whose position is known, after what was processed.
     pub fn positions(&self) -> Vec<(TopicPartition, i64)> {
-        self.queues.iter().filter_map(|q| q.position.map(|p| (q.partition.clone(), p))).collect()
+        self.queues
+            .iter()
+            .filter_map(|q| q.position.map(|p| (q.partition.clone(), p)))
+            .collect()
     }
 
     /// Sets where a source begins, from the committed offsets.
@@ -178,13 +201,23 @@ impl Task {
         self.stage.clear();
         self.flushed.clear();
         self.committed_stream_time = self.stream_time;
-        self.committed_schedules = self.context.schedules.running().map(|(id, r)| (id.clone(), *r)).collect();
+        self.committed_schedules = self
+            .context
+            .schedules
+            .running()
+            .map(|(id, r)| (id.clone(), *r))
+            .collect();
+        self.unwritten_schedules.clear();
         for queue in &mut self.queues {
             queue.committed = queue.position;
         }
         let positions: Vec<Option<i64>> = self.queues.iter().map(|q| q.position).collect();
         self.rejects.retain(|(queue, offset), _| {
-            positions.get(*queue).copied().flatten().is_none_or(|position| position <= *offset)
+            positions
+                .get(*queue)
+                .copied()
+                .flatten()
+                .is_none_or(|position| position <= *offset)
         });
         self.rejected = 0;
         self.worked = false;
@@ -194,7 +227,9 @@ impl Task {
     /// Drops everything since the last commit, and the queues. The positions to seek to.
     pub fn aborted(&mut self) -> Vec<(TopicPartition, i64)> {
         self.context.stores.discard();
-        self.context.schedules.restore(self.committed_schedules.clone());
+        self.context
+            .schedules
+            .restore(self.committed_schedules.clone(), self.unwritten_schedules.clone());
         self.stage.clear();
         self.flushed.clear();
         self.stream_time = self.committed_stream_time;

@@ -33,15 +33,25 @@ fn encode(running: &Running) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<Running> {
     let (head, numbers) = bytes.split_first_chunk::<2>()?;
     let (numbers, rest) = numbers.as_chunks::<8>();
-    let ([clock, anchored], [every, anchor, grid, due], []) = (head, numbers, rest) else { return None };
+    let ([clock, anchored], [every, anchor, grid, due], []) = (head, numbers, rest) else {
+        return None;
+    };
     let clock = match clock {
         0 => Clock::StreamTime,
         1 => Clock::WallTime,
         _ => return None,
     };
     let anchor = (*anchored == 1).then(|| i64::from_be_bytes(*anchor));
-    let schedule = Schedule { every_ms: u64::from_be_bytes(*every), clock, anchor };
-    Some(Running { schedule, grid: i64::from_be_bytes(*grid), due: i64::from_be_bytes(*due) })
+    let schedule = Schedule {
+        every_ms: u64::from_be_bytes(*every),
+        clock,
+        anchor,
+    };
+    Some(Running {
+        schedule,
+        grid: i64::from_be_bytes(*grid),
+        due: i64::from_be_bytes(*due),
+    })
 }
 
 /// Writes what changed since the last commit.
@@ -59,15 +69,20 @@ pub fn write(
         stores.write(store, STREAM_TIME, Some(&stream_time.to_be_bytes()), timestamp)?;
     }
     for (id, running) in changed {
-        let value = running.as_ref().map(encode);
-        stores.write(store, &key(plan, &id), value.as_deref(), timestamp)?;
+        let (key, value) = (key(plan, &id), running.as_ref().map(encode));
+        // A change that was undone is none.
+        if stores.read(store, &key, |stored| stored != value.as_deref())? {
+            stores.write(store, &key, value.as_deref(), timestamp)?;
+        }
     }
     Ok(())
 }
 
 /// The stream time and the punctuations that the store holds. Those of steps that are no longer there are left alone.
 pub fn read(plan: &Plan, stores: &mut Stores) -> Result<(i64, Vec<(ScheduleId, Running)>), Error> {
-    let Some(store) = plan.times else { return Ok((-1, Vec::new())) };
+    let Some(store) = plan.times else {
+        return Ok((-1, Vec::new()));
+    };
     let mut stream_time = -1;
     let mut found = Vec::new();
     let mut broken = None;
@@ -89,11 +104,20 @@ pub fn read(plan: &Plan, stores: &mut Stores) -> Result<(i64, Vec<(ScheduleId, R
     })?;
     if let Some(key) = broken {
         let cause = format!("the entry `{}` makes no sense", String::from_utf8_lossy(&key));
-        return Err(Error::State(state::Error::Storage { doing: "read the times of the task".into(), cause }));
+        return Err(Error::State(state::Error::Storage {
+            doing: "read the times of the task".into(),
+            cause,
+        }));
     }
     let number = |node: &str| plan.nodes.iter().position(|n| &*n.name == node);
     let schedules = found.into_iter().filter_map(|(node, name, running)| {
-        Some((ScheduleId { node: number(&node)? as u32, name }, running))
+        Some((
+            ScheduleId {
+                node: number(&node)? as u32,
+                name,
+            },
+            running,
+        ))
     });
     Ok((stream_time, schedules.collect()))
 }
@@ -105,8 +129,15 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (clock, anchor) in [(Clock::StreamTime, None), (Clock::WallTime, Some(-5))] {
-            let running =
-                Running { schedule: Schedule { every_ms: u64::MAX, clock, anchor }, grid: i64::MIN, due: i64::MAX };
+            let running = Running {
+                schedule: Schedule {
+                    every_ms: u64::MAX,
+                    clock,
+                    anchor,
+                },
+                grid: i64::MIN,
+                due: i64::MAX,
+            };
             assert_eq!(decode(&encode(&running)), Some(running));
         }
         assert_eq!(decode(&[0; 33]), None);

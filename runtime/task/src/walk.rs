@@ -35,8 +35,18 @@ pub fn walk(
     by_row: bool,
     all_paths: bool,
 ) -> Result<Made, Halt> {
-    let counts = Counts { dead_letters: 0, nodes: vec![NodeCounts::default(); plan.nodes.len()] };
-    let mut floor = Floor { plan, processors, context, run, collected: Collected::new(plan), counts };
+    let counts = Counts {
+        dead_letters: 0,
+        nodes: vec![NodeCounts::default(); plan.nodes.len()],
+    };
+    let mut floor = Floor {
+        plan,
+        processors,
+        context,
+        run,
+        collected: Collected::new(plan),
+        counts,
+    };
     let in_order = match &plan.order {
         Order::Batches(units) if !by_row => {
             batches(&mut floor, units, all_paths)?;
@@ -48,7 +58,10 @@ pub fn walk(
         }
     };
     let Floor { collected, counts, .. } = floor;
-    Ok(Made { outputs: collected.finish(in_order)?, counts })
+    Ok(Made {
+        outputs: collected.finish(in_order)?,
+        counts,
+    })
 }
 
 /// Rows that wait at each node, one entry an edge.
@@ -100,7 +113,11 @@ fn deliver(plan: &Plan, inbox: &mut Inbox, node: usize, rows: &Rows, outs: Vec<O
         let children = plan.nodes.get(node).and_then(|n| n.ports.get(out.port as usize));
         for (position, child) in (0..).zip(children.into_iter().flatten()) {
             let needed = all_paths || plan.nodes.get(child.node).is_some_and(|n| n.paths);
-            put(inbox, *child, rows.derive(out.batch.clone(), &out.lineage, position, needed));
+            put(
+                inbox,
+                *child,
+                rows.derive(out.batch.clone(), &out.lineage, position, needed),
+            );
         }
     }
 }
@@ -133,7 +150,15 @@ fn stretches(floor: &mut Floor<'_>, inbox: &mut Inbox, nodes: &[usize], all_path
     order.sort_by(|a, b| path(a).cmp(path(b)));
     for stretch in order.chunk_by(|a, b| a.0 == b.0) {
         if let Some((part, first)) = stretch.first() {
-            turn(floor, inbox, &waiting, *part as usize, *first as usize, stretch.len(), all_paths)?;
+            turn(
+                floor,
+                inbox,
+                &waiting,
+                *part as usize,
+                *first as usize,
+                stretch.len(),
+                all_paths,
+            )?;
         }
     }
     Ok(())
@@ -148,7 +173,9 @@ fn turn(
     length: usize,
     all_paths: bool,
 ) -> Result<(), Halt> {
-    let Some((node, rows)) = waiting.get(part) else { return Ok(()) };
+    let Some((node, rows)) = waiting.get(part) else {
+        return Ok(());
+    };
     let rows = rows.slice(first, length);
     let outs = floor.work(*node, &rows)?;
     deliver(floor.plan, inbox, *node, &rows, outs, all_paths);
@@ -167,7 +194,12 @@ fn depth_first(floor: &mut Floor<'_>) -> Result<(), Halt> {
             };
             *next = row + 1;
             let batch = entry.batch.slice(row, 1);
-            let rows = Rows { batch, ports: Vec::new(), roots: Some(vec![root].into()), paths: None };
+            let rows = Rows {
+                batch,
+                ports: Vec::new(),
+                roots: Some(vec![root].into()),
+                paths: None,
+            };
             visit(floor, entry.child, rows)?;
         }
     }
@@ -178,7 +210,9 @@ fn depth_first(floor: &mut Floor<'_>) -> Result<(), Halt> {
 fn visit(floor: &mut Floor<'_>, child: Child, rows: Rows) -> Result<(), Halt> {
     let rows = rows.with_port(child.port);
     let plan = floor.plan;
-    let Some(node) = plan.nodes.get(child.node) else { return Ok(()) };
+    let Some(node) = plan.nodes.get(child.node) else {
+        return Ok(());
+    };
     if matches!(node.work, Work::Output { .. }) {
         return floor.output(child.node, rows);
     }
@@ -187,7 +221,13 @@ fn visit(floor: &mut Floor<'_>, child: Child, rows: Rows) -> Result<(), Halt> {
     let mut order: Vec<(u32, usize, usize)> = Vec::new();
     for (index, out) in outs.iter().enumerate() {
         for row in 0..out.batch.len() {
-            let ordinal = out.lineage.ordinals.as_ref().and_then(|o| o.get(row)).copied().unwrap_or(0);
+            let ordinal = out
+                .lineage
+                .ordinals
+                .as_ref()
+                .and_then(|o| o.get(row))
+                .copied()
+                .unwrap_or(0);
             order.push((ordinal, index, row));
         }
     }
@@ -195,8 +235,12 @@ fn visit(floor: &mut Floor<'_>, child: Child, rows: Rows) -> Result<(), Halt> {
     for (_, index, row) in order {
         let Some(out) = outs.get(index) else { continue };
         for child in node.ports.get(out.port as usize).into_iter().flatten() {
-            let made =
-                Rows { batch: out.batch.slice(row, 1), ports: Vec::new(), roots: rows.roots.clone(), paths: None };
+            let made = Rows {
+                batch: out.batch.slice(row, 1),
+                ports: Vec::new(),
+                roots: rows.roots.clone(),
+                paths: None,
+            };
             visit(floor, *child, made)?;
         }
     }

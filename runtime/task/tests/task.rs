@@ -1,5 +1,10 @@
 //! A task through its public calls: failures, retries, waiting, restarts.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::result_large_err
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,21 +37,41 @@ impl Processor for Obedient {
         let (mut causes, mut outcomes) = (Vec::new(), Vec::new());
         for row in 0..input.batch.len() {
             let value = String::from_utf8(input.batch.value(row).unwrap().to_vec()).unwrap();
-            let (word, number) = value.split_once('@').map_or((&*value, 0), |(w, n)| (w, n.parse::<i64>().unwrap()));
+            let (word, number) = value
+                .split_once('@')
+                .map_or((&*value, 0), |(w, n)| (w, n.parse::<i64>().unwrap()));
             let store = context.store_of[0];
-            context.stores.write(store, input.batch.key(row).unwrap(), Some(value.as_bytes()), 0).unwrap();
+            context
+                .stores
+                .write(store, input.batch.key(row).unwrap(), Some(value.as_bytes()), 0)
+                .unwrap();
             let outcome = match word {
                 "trap" => {
                     self.dead = true;
-                    return Err(Failure::Trap { cause: "unreachable".into(), backtrace: "0: f".into() });
+                    return Err(Failure::Trap {
+                        cause: "unreachable".into(),
+                        backtrace: "0: f".into(),
+                    });
                 }
-                "bad" => return Ok(Answer { emitted: Emitted::Nothing, outcomes: vec![(99, RowOutcome::Drop(value))] }),
+                "bad" => {
+                    return Ok(Answer {
+                        emitted: Emitted::Nothing,
+                        outcomes: vec![(99, RowOutcome::Drop(value))],
+                    });
+                }
                 "fail" => Some(RowOutcome::Fail("no".into())),
                 "drop" => Some(RowOutcome::Drop("no".into())),
                 "dead" => Some(RowOutcome::DeadLetter("no".into())),
-                "retry" if now.wall_time < number => Some(RowOutcome::Retry { after_ms: 10, reason: "later".into() }),
+                "retry" if now.wall_time < number => Some(RowOutcome::Retry {
+                    after_ms: 10,
+                    reason: "later".into(),
+                }),
                 "every" => {
-                    let schedule = Schedule { every_ms: number as u64, clock: Clock::WallTime, anchor: None };
+                    let schedule = Schedule {
+                        every_ms: number as u64,
+                        clock: Clock::WallTime,
+                        anchor: None,
+                    };
                     context.start_schedule("tick", schedule, Some(row as u32)).unwrap();
                     None
                 }
@@ -57,12 +82,21 @@ impl Processor for Obedient {
                 None => causes.push(row as u32),
             }
         }
-        Ok(Answer { emitted: Emitted::Rows(Emission { causes: Some(causes), ..Emission::default() }), outcomes })
+        Ok(Answer {
+            emitted: Emitted::Rows(Emission {
+                causes: Some(causes),
+                ..Emission::default()
+            }),
+            outcomes,
+        })
     }
 
     fn punctuate(&mut self, _: &mut Context, now: Now, name: &str) -> Result<Emission, Failure> {
         let value = format!("{name} {}", now.wall_time);
-        Ok(Emission { values: Some(BinaryArray::from_vec(vec![value.as_bytes()])), ..Emission::default() })
+        Ok(Emission {
+            values: Some(BinaryArray::from_vec(vec![value.as_bytes()])),
+            ..Emission::default()
+        })
     }
 
     fn renew(&mut self) -> Result<(), Failure> {
@@ -77,13 +111,32 @@ impl Processor for Obedient {
 }
 
 fn node(name: &str, kind: NodeKind, from: Option<usize>) -> Node {
-    let inputs = from.map(|from| Edge { from, from_port: 0, to_port: 0 }).into_iter().collect();
-    Node { name: name.into(), kind, inputs }
+    let inputs = from
+        .map(|from| Edge {
+            from,
+            from_port: 0,
+            to_port: 0,
+        })
+        .into_iter()
+        .collect();
+    Node {
+        name: name.into(),
+        kind,
+        inputs,
+    }
 }
 
 fn store(name: &str, kind: StoreKind, emit: Emit) -> Store {
     let (key, value) = (Format::Bytes, Format::Bytes);
-    Store { name: name.into(), kind, schema: 1, key, value, changelog: format!("p-{name}-changelog"), emit }
+    Store {
+        name: name.into(),
+        kind,
+        schema: 1,
+        key,
+        value,
+        changelog: format!("p-{name}-changelog"),
+        emit,
+    }
 }
 
 fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology {
@@ -108,7 +161,11 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         needs_origin: false,
         needs_stream_times: false,
         on_error,
-        retries: Retries { max: 3, backoff_ms_min: 5, backoff_ms_max: 50 },
+        retries: Retries {
+            max: 3,
+            backoff_ms_min: 5,
+            backoff_ms_max: 50,
+        },
         limits: Limits::default(),
     };
     let count = Aggregate {
@@ -119,7 +176,14 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         store: 1,
         emit: Emit::OnCommit,
     };
-    let sink = |topic: &str| NodeKind::Sink(Sink { topic: topic.into(), key, value, create: None });
+    let sink = |topic: &str| {
+        NodeKind::Sink(Sink {
+            topic: topic.into(),
+            key,
+            value,
+            create: None,
+        })
+    };
     Topology {
         name: "p".into(),
         guarantee: Guarantee::ExactlyOnce,
@@ -149,8 +213,15 @@ fn new_task(topology: Topology, memory: &Memory, idle: i64) -> Task {
     let processors: HashMap<usize, Box<dyn Processor>> =
         [(1, Box::new(Obedient { dead: true }) as Box<dyn Processor>)].into();
     let partition_count_of = ["out", "totals", "dead"].map(|t| (t.to_owned(), 2)).into();
-    let options = Options { partition_count_of, max_task_idle_ms: idle, ..Options::default() };
-    let id = TaskId { sub_topology: 0, partition: 3 };
+    let options = Options {
+        partition_count_of,
+        max_task_idle_ms: idle,
+        ..Options::default()
+    };
+    let id = TaskId {
+        sub_topology: 0,
+        partition: 3,
+    };
     Task::new(Arc::new(topology), id, processors, Box::new(memory.clone()), options).unwrap()
 }
 
@@ -168,7 +239,12 @@ fn add(task: &mut Task, topic: &str, first: i64, values: &[(&str, i64)]) {
     }
     let partition = TopicPartition::new(topic, 3);
     let next = first + values.len() as i64;
-    let fetched = Fetched { partition: partition.clone(), offsets: (first..next).collect(), records: batch.finish(), next };
+    let fetched = Fetched {
+        partition: partition.clone(),
+        offsets: (first..next).collect(),
+        records: batch.finish(),
+        next,
+    };
     task.add(fetched).unwrap();
     task.set_end(&partition, true);
 }
@@ -176,7 +252,9 @@ fn add(task: &mut Task, topic: &str, first: i64, values: &[(&str, i64)]) {
 fn staged(task: &mut Task, topic: &str) -> Vec<String> {
     let mut values = Vec::new();
     for staged in task.take_staged().iter().filter(|s| &*s.topic == topic) {
-        values.extend((0..staged.batch.len()).map(|i| String::from_utf8_lossy(staged.batch.value(i).unwrap()).into_owned()));
+        values.extend(
+            (0..staged.batch.len()).map(|i| String::from_utf8_lossy(staged.batch.value(i).unwrap()).into_owned()),
+        );
     }
     values
 }
@@ -200,28 +278,61 @@ fn a_failing_record_stops_the_task_after_what_came_before_it() {
         let values = [("a", 1), ("b", 2), ("c", 3), (bad, 4), ("d", 5)];
         add(&mut task, "in", 10, &values);
         let error = drain(&mut task, 0).unwrap_err();
-        let Error::Stop { step, module, origin, failure } = &error else { panic!("{error}") };
+        let Error::Stop {
+            step,
+            module,
+            origin,
+            failure,
+        } = &error
+        else {
+            panic!("{error}")
+        };
         assert_eq!((step.as_str(), module.as_str()), ("step", "obedient@1"));
         assert_eq!(origin, &Some((TopicPartition::new("in", 3), 13)));
         assert!(failure.to_string().contains(text), "{failure}");
         assert_eq!((position(&task), task.stream_time()), (13, 3));
         assert_eq!(staged(&mut task, "out"), ["a", "b", "c"]);
-        assert!(error.to_string().contains("step `step` (obedient@1) at in-3-13: "), "{error}");
+        assert!(
+            error.to_string().contains("step `step` (obedient@1) at in-3-13: "),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn skipped_records_leave_nothing() {
     let (mut task, memory) = started(OnError::Skip, false);
-    add(&mut task, "in", 0, &[("a", 1), ("trap", 50), ("fail", 60), ("b", 2), ("trap", 70), ("bad", 80), ("c", 3)]);
+    add(
+        &mut task,
+        "in",
+        0,
+        &[
+            ("a", 1),
+            ("trap", 50),
+            ("fail", 60),
+            ("b", 2),
+            ("trap", 70),
+            ("bad", 80),
+            ("c", 3),
+        ],
+    );
     drain(&mut task, 0).unwrap();
     assert_eq!(staged(&mut task, "out"), ["a", "b", "c"]);
     assert_eq!((position(&task), task.stream_time(), task.metrics().skipped), (7, 3, 4));
     task.flush_tables(0).unwrap();
     let rows = task.changelog_rows().unwrap();
-    task.committed(&rows.iter().map(|(store, rows)| (*store, rows.len() as i64)).collect::<Vec<_>>()).unwrap();
+    task.committed(
+        &rows
+            .iter()
+            .map(|(store, rows)| (*store, rows.len() as i64))
+            .collect::<Vec<_>>(),
+    )
+    .unwrap();
     assert_eq!(memory.entries(0), [(b"k".to_vec(), b"c".to_vec())]);
-    assert_eq!(memory.entries(1), [(b"k".to_vec(), [3_i64.to_be_bytes(), 3_i64.to_be_bytes()].concat())]);
+    assert_eq!(
+        memory.entries(1),
+        [(b"k".to_vec(), [3_i64.to_be_bytes(), 3_i64.to_be_bytes()].concat())]
+    );
     assert_eq!(rows.iter().map(|(store, _)| *store).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(rows[1].1.timestamps(), [3]);
 }
@@ -233,16 +344,27 @@ fn dead_letters_say_where_they_come_from() {
     drain(&mut task, 0).unwrap();
     let all = task.take_staged();
     let dead: Vec<_> = all.iter().filter(|s| &*s.topic == "dead").collect();
-    let text = |b: &Option<Vec<u8>>| b.as_ref().map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
+    let text = |b: &Option<Vec<u8>>| {
+        b.as_ref()
+            .map(|b| String::from_utf8_lossy(b).into_owned())
+            .unwrap_or_default()
+    };
     let mut found = Vec::new();
     for staged in &dead {
         for row in 0..staged.batch.len() {
             let headers = staged.batch.headers().unwrap().row(row);
             assert_eq!(headers[0].0, "own");
             let named: Vec<String> = headers[1..].iter().map(|(n, v)| format!("{n}={}", text(v))).collect();
-            found.push((text(&staged.batch.value(row).map(<[u8]>::to_vec)), staged.batch.timestamps()[row], named.join(" ")));
+            found.push((
+                text(&staged.batch.value(row).map(<[u8]>::to_vec)),
+                staged.batch.timestamps()[row],
+                named.join(" "),
+            ));
             let origin = task.origin_of(staged.tag, row as u32).unwrap();
-            assert!(named.contains(&format!("wasmill.error.offset={}", origin.1)), "{named:?} {origin:?}");
+            assert!(
+                named.contains(&format!("wasmill.error.offset={}", origin.1)),
+                "{named:?} {origin:?}"
+            );
         }
     }
     let headers = |reason: &str, offset: i64| {
@@ -251,8 +373,10 @@ fn dead_letters_say_where_they_come_from() {
              wasmill.error.step=step wasmill.error.topic=in wasmill.error.partition=3 wasmill.error.offset={offset}"
         )
     };
-    let expected =
-        [("dead".to_owned(), 1, headers("no", 5)), ("trap".to_owned(), 3, headers("unreachable", 7))];
+    let expected = [
+        ("dead".to_owned(), 1, headers("no", 5)),
+        ("trap".to_owned(), 3, headers("unreachable", 7)),
+    ];
     assert_eq!(found, expected);
     assert_eq!(task.metrics().dead_letters, 2);
 }
@@ -268,31 +392,55 @@ fn a_dead_letter_with_nowhere_to_go_stops() {
 fn a_module_that_fails_on_everything_is_stopped() {
     let (mut task, _) = started(OnError::Skip, false);
     add(&mut task, "in", 0, &vec![("trap", 1); 1000]);
-    assert!(matches!(drain(&mut task, 0), Err(Error::Stop { failure: Failure::Trap { .. }, .. })));
+    assert!(matches!(
+        drain(&mut task, 0),
+        Err(Error::Stop {
+            failure: Failure::Trap { .. },
+            ..
+        })
+    ));
     assert!(task.metrics().skipped < 200, "{:?}", task.metrics());
 }
 
 #[test]
 fn a_retry_waits_in_its_place_and_is_bounded() {
     let (mut task, _) = started(OnError::Skip, false);
-    add(&mut task, "in", 0, &[("a", 1), ("retry@15", 2), ("b", 3), ("retry@1000", 4), ("c", 5)]);
+    add(
+        &mut task,
+        "in",
+        0,
+        &[("a", 1), ("retry@15", 2), ("b", 3), ("retry@1000", 4), ("c", 5)],
+    );
     assert_eq!(drain(&mut task, 0).unwrap(), Some(10));
     assert_eq!((staged(&mut task, "out"), position(&task)), (vec!["a".to_owned()], 1));
     assert_eq!(task.run(9).unwrap(), Ran::Idle { until: Some(10) });
     assert_eq!(drain(&mut task, 10).unwrap(), Some(20));
     assert_eq!(drain(&mut task, 20).unwrap(), Some(30));
     assert_eq!(staged(&mut task, "out"), ["retry@15", "b"]);
-    assert_eq!((drain(&mut task, 30).unwrap(), drain(&mut task, 40).unwrap()), (Some(40), Some(50)));
+    assert_eq!(
+        (drain(&mut task, 30).unwrap(), drain(&mut task, 40).unwrap()),
+        (Some(40), Some(50))
+    );
     assert_eq!(drain(&mut task, 50).unwrap(), None);
-    assert_eq!((staged(&mut task, "out"), task.metrics().skipped), (vec!["c".to_owned()], 1));
+    assert_eq!(
+        (staged(&mut task, "out"), task.metrics().skipped),
+        (vec!["c".to_owned()], 1)
+    );
 }
 
 #[test]
 fn inputs_are_waited_for_as_the_idle_rule_says() {
-    for (idle, caught_up, at_once, later) in
-        [(0, false, false, false), (0, true, true, true), (-1, false, true, true), (30, true, false, true)]
-    {
-        let mut task = new_task(topology(&["in-b", "in-a"], OnError::Stop, false), &Memory::default(), idle);
+    for (idle, caught_up, at_once, later) in [
+        (0, false, false, false),
+        (0, true, true, true),
+        (-1, false, true, true),
+        (30, true, false, true),
+    ] {
+        let mut task = new_task(
+            topology(&["in-b", "in-a"], OnError::Stop, false),
+            &Memory::default(),
+            idle,
+        );
         task.start(-1, 0).unwrap();
         let names: Vec<&str> = task.sources().iter().map(|s| &*s.topic).collect();
         assert_eq!(names, ["in-a", "in-b"]);
@@ -326,7 +474,10 @@ fn an_abort_takes_everything_back() {
     drain(&mut task, 0).unwrap();
     assert!(task.uncommitted());
     assert_eq!(task.aborted(), [(TopicPartition::new("in", 3), 21)]);
-    assert_eq!((task.stream_time(), task.take_staged().len(), task.run(100).unwrap()), (1, 0, Ran::Idle { until: None }));
+    assert_eq!(
+        (task.stream_time(), task.take_staged().len(), task.run(100).unwrap()),
+        (1, 0, Ran::Idle { until: None })
+    );
     assert_eq!(memory.entries(0), [(b"k".to_vec(), b"a".to_vec())]);
 }
 
@@ -362,7 +513,12 @@ fn a_record_that_the_broker_refuses_becomes_a_dead_letter_in_the_replay() {
     let all = task.take_staged();
     let of = |topic: &str| -> Vec<Vec<u8>> {
         let staged = all.iter().filter(|s| &*s.topic == topic);
-        staged.flat_map(|s| (0..s.batch.len()).map(|i| s.batch.value(i).unwrap().to_vec())).collect()
+        staged
+            .flat_map(|s| (0..s.batch.len()).map(|i| s.batch.value(i).unwrap().to_vec()))
+            .collect()
     };
-    assert_eq!((of("out"), of("dead")), (vec![b"a".to_vec(), b"c".to_vec()], vec![b"b".to_vec()]));
+    assert_eq!(
+        (of("out"), of("dead")),
+        (vec![b"a".to_vec(), b"c".to_vec()], vec![b"b".to_vec()])
+    );
 }

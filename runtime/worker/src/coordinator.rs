@@ -12,8 +12,8 @@ use crate::control::Run;
 use crate::mutant::Mutant;
 use crate::placement::{self, Node, NodeState, Record, View};
 use broker::{
-    Broker, CommittedOffset, ConsumerOptions, Error, Isolation, Member, MemberOptions, Membership,
-    Partitioning, Producer, ProducerOptions,
+    Broker, CommittedOffset, ConsumerOptions, Error, Isolation, Member, MemberOptions, Membership, Partitioning,
+    Producer, ProducerOptions,
 };
 use leader::Leader;
 use reader::Reader;
@@ -134,7 +134,11 @@ impl Coordinator {
             written: -1,
             unpublished_since: None,
             leader: None,
-            membership: Membership { member_id: String::new(), leads_as: None, confirmed_ago: Duration::ZERO },
+            membership: Membership {
+                member_id: String::new(),
+                leads_as: None,
+                confirmed_ago: Duration::ZERO,
+            },
         })
     }
 
@@ -143,7 +147,9 @@ impl Coordinator {
     /// # Errors
     /// Only what ends this membership for good; everything else is tried again at the next poll.
     pub fn poll(&mut self, now: i64, threads: &[Thread]) -> Result<Status, Error> {
-        let cut_off = self.unpublished_since.is_some_and(|since| now - since > self.options.unpublished_ms_max);
+        let cut_off = self
+            .unpublished_since
+            .is_some_and(|since| now - since > self.options.unpublished_ms_max);
         if !cut_off {
             match self.member.poll() {
                 Ok(membership) => self.membership = membership,
@@ -195,7 +201,9 @@ impl Coordinator {
     }
 
     fn desired(&self, now: i64, threads: &[Thread]) -> Node {
-        let advancing = threads.iter().filter(|t| now - t.advanced_at <= self.options.stalled_ms);
+        let advancing = threads
+            .iter()
+            .filter(|t| now - t.advanced_at <= self.options.stalled_ms);
         Node {
             run: self.options.run,
             state: self.state,
@@ -215,11 +223,13 @@ impl Coordinator {
             self.unpublished_since = None;
             return true;
         }
-        if self.unpublished_since.is_none() {
-            self.unpublished_since = Some(now);
+        // A node that is no member yet is nobody, and has no membership to give up.
+        if self.membership.member_id.is_empty() {
+            return false;
         }
-        // A node that is no member yet is nobody; what was written is read back before more is written.
-        if self.membership.member_id.is_empty() || self.reader.position() <= self.written {
+        self.unpublished_since.get_or_insert(now);
+        // What was written is read back before more is written.
+        if self.reader.position() <= self.written {
             return false;
         }
         if let Err(error) = self.write_own(desired) {
@@ -281,7 +291,13 @@ impl Coordinator {
             self.leader = None;
         }
         let leader = self.leader.get_or_insert_with(|| Leader::new(pinned));
-        let step = leader.advance(now, &self.options, self.broker.as_ref(), self.member.as_mut(), &self.reader);
+        let step = leader.advance(
+            now,
+            &self.options,
+            self.broker.as_ref(),
+            self.member.as_mut(),
+            &self.reader,
+        );
         if let Err(error) = step {
             tracing::info!(pipeline = %self.options.pipeline, %error, "leading starts anew");
             // The next poll takes a new producer, which settles whatever this one left open.
@@ -301,4 +317,3 @@ fn encode(records: &[Record]) -> Result<record::Batch, Error> {
     }
     Ok(batch.finish())
 }
-

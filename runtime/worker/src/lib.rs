@@ -5,6 +5,11 @@
 //! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s; threads, REST and
 //! everything that holds several pipelines are `server`'s.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "`task::Error` tells the whole story of a stop; it is made when a task ends, not in a loop"
+)]
+
 pub mod control;
 pub mod crash;
 pub mod metadata;

@@ -39,7 +39,10 @@ impl Plan {
 
 /// Threads that advance: listed by a node that the group knows.
 pub fn live_threads(run: Run, view: &View, live: &BTreeSet<String>) -> BTreeSet<String> {
-    let nodes = view.nodes.iter().filter(|(name, node)| node.run == run && live.contains(*name));
+    let nodes = view
+        .nodes
+        .iter()
+        .filter(|(name, node)| node.run == run && live.contains(*name));
     nodes.flat_map(|(_, node)| node.threads.iter().cloned()).collect()
 }
 
@@ -47,7 +50,10 @@ pub fn live_threads(run: Run, view: &View, live: &BTreeSet<String>) -> BTreeSet<
 /// transactions hide what was written after them, so the leader fences them before it reads and plans.
 pub fn dead_threads(run: Run, view: &View, live: &BTreeSet<String>) -> BTreeSet<String> {
     let alive = live_threads(run, view, live);
-    let placed = view.tasks.values().filter_map(|t| t.placement.as_ref().filter(|p| p.run == run));
+    let placed = view
+        .tasks
+        .values()
+        .filter_map(|t| t.placement.as_ref().filter(|p| p.run == run));
     let named = placed.flat_map(|p| std::iter::once(&p.owner).chain(&p.previous));
     let listed = view.nodes.values().flat_map(|n| &n.threads);
     named.chain(listed).filter(|id| !alive.contains(*id)).cloned().collect()
@@ -56,11 +62,20 @@ pub fn dead_threads(run: Run, view: &View, live: &BTreeSet<String>) -> BTreeSet<
 /// Decides. The same facts give the same plan, and a plan that was carried out gives an empty one.
 pub fn plan(facts: &Facts<'_>) -> Plan {
     let alive = live_threads(facts.run, facts.view, facts.live);
-    let gone: Vec<String> = facts.view.nodes.keys().filter(|n| !facts.live.contains(*n)).cloned().collect();
+    let gone: Vec<String> = facts
+        .view
+        .nodes
+        .keys()
+        .filter(|n| !facts.live.contains(*n))
+        .cloned()
+        .collect();
     let mut load = Load::of(facts);
     if load.tasks.is_empty() {
         // Nobody can take a task: what is placed stays until somebody says ready.
-        return Plan { placements: Vec::new(), gone };
+        return Plan {
+            placements: Vec::new(),
+            gone,
+        };
     }
     let none = TaskRecords::default();
     let (mut placements, mut movable) = (BTreeMap::new(), Vec::new());
@@ -69,16 +84,33 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         match judge(facts, records, &alive) {
             Verdict::Stays => {}
             Verdict::MayMove => movable.push(*task),
-            Verdict::Needs { epoch, owner, previous, suspects, wishes } => {
+            Verdict::Needs {
+                epoch,
+                owner,
+                previous,
+                suspects,
+                wishes,
+            } => {
                 let owner = owner.unwrap_or_else(|| load.choose(&wishes));
                 load.add(&owner, *task);
                 let previous = previous.filter(|p| *p != owner);
-                placements.insert(*task, Placement { run: facts.run, task_epoch: epoch, owner, previous, suspects });
+                placements.insert(
+                    *task,
+                    Placement {
+                        run: facts.run,
+                        task_epoch: epoch,
+                        owner,
+                        previous,
+                        suspects,
+                    },
+                );
             }
         }
     }
     for (task, from, to) in load.even_out(&movable) {
-        let Some(current) = facts.view.placement(facts.run, task) else { continue };
+        let Some(current) = facts.view.placement(facts.run, task) else {
+            continue;
+        };
         let placement = Placement {
             run: facts.run,
             task_epoch: current.task_epoch + 1,
@@ -88,7 +120,10 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         };
         placements.insert(task, placement);
     }
-    Plan { placements: placements.into_iter().collect(), gone }
+    Plan {
+        placements: placements.into_iter().collect(),
+        gone,
+    }
 }
 
 enum Verdict {
@@ -109,7 +144,13 @@ enum Verdict {
 /// The rules of design §9 for one task.
 fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> Verdict {
     let Some(current) = records.placement.as_ref().filter(|p| p.run == facts.run) else {
-        return Verdict::Needs { epoch: 1, owner: None, previous: None, suspects: Vec::new(), wishes: Vec::new() };
+        return Verdict::Needs {
+            epoch: 1,
+            owner: None,
+            previous: None,
+            suspects: Vec::new(),
+            wishes: Vec::new(),
+        };
     };
     let confirmed = records.started_for(current);
     let owner_lives = alive.contains(&current.owner);
@@ -119,10 +160,19 @@ fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> 
         }
         let previous = Some(current.owner.clone());
         let (epoch, suspects) = (current.task_epoch + 1, Vec::new());
-        return Verdict::Needs { epoch, owner: None, previous, suspects, wishes: Vec::new() };
+        return Verdict::Needs {
+            epoch,
+            owner: None,
+            previous,
+            suspects,
+            wishes: Vec::new(),
+        };
     }
     // From here on the owner died, or has not confirmed. A previous owner matters until it released or `s:` came.
-    let owed = current.previous.as_ref().filter(|_| !confirmed && !records.released_for(current));
+    let owed = current
+        .previous
+        .as_ref()
+        .filter(|_| !confirmed && !records.released_for(current));
     let previous_died = owed.is_some_and(|p| !alive.contains(p));
     if owner_lives && !previous_died {
         return Verdict::Stays;
@@ -134,7 +184,13 @@ fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> 
     if !owner_lives {
         suspects.insert(current.owner.clone());
     }
-    suspects.extend(current.previous.iter().filter(|p| !confirmed && !alive.contains(*p)).cloned());
+    suspects.extend(
+        current
+            .previous
+            .iter()
+            .filter(|p| !confirmed && !alive.contains(*p))
+            .cloned(),
+    );
     let previous = owed.filter(|_| !previous_died).cloned();
     Verdict::Needs {
         epoch: current.task_epoch + 1,
@@ -165,8 +221,11 @@ impl Load {
     /// Every ready thread, with the tasks that are placed on it and live there.
     fn of(facts: &Facts<'_>) -> Self {
         let alive = live_threads(facts.run, facts.view, facts.live);
-        let mut tasks: BTreeMap<String, Vec<TaskId>> =
-            alive.into_iter().filter(|t| ready(facts, t)).map(|t| (t, Vec::new())).collect();
+        let mut tasks: BTreeMap<String, Vec<TaskId>> = alive
+            .into_iter()
+            .filter(|t| ready(facts, t))
+            .map(|t| (t, Vec::new()))
+            .collect();
         for task in facts.tasks {
             let owner = facts.view.placement(facts.run, *task).map(|p| p.owner.as_str());
             if let Some(mine) = owner.and_then(|o| tasks.get_mut(o)) {
@@ -177,7 +236,10 @@ impl Load {
     }
 
     fn least(&self) -> Option<(&String, usize)> {
-        self.tasks.iter().map(|(t, tasks)| (t, tasks.len())).min_by_key(|(_, n)| *n)
+        self.tasks
+            .iter()
+            .map(|(t, tasks)| (t, tasks.len()))
+            .min_by_key(|(_, n)| *n)
     }
 
     fn choose(&self, wishes: &[String]) -> String {
@@ -198,13 +260,17 @@ impl Load {
         let (mut moves, mut free): (Vec<_>, BTreeSet<TaskId>) = (Vec::new(), movable.iter().copied().collect());
         // Each round moves one task for good, so there are at most as many as tasks.
         for _ in 0..movable.len() {
-            let Some((to, low)) = self.least().map(|(t, n)| (t.clone(), n)) else { break };
+            let Some((to, low)) = self.least().map(|(t, n)| (t.clone(), n)) else {
+                break;
+            };
             let from = self.tasks.iter().filter(|(_, tasks)| tasks.len() > low + 1);
             let richest = from.filter_map(|(t, tasks)| {
                 let last = tasks.iter().rev().find(|task| free.contains(*task))?;
                 Some((tasks.len(), t.clone(), *last))
             });
-            let Some((_, from, task)) = richest.max_by_key(|(n, _, _)| *n) else { break };
+            let Some((_, from, task)) = richest.max_by_key(|(n, _, _)| *n) else {
+                break;
+            };
             free.remove(&task);
             if let Some(tasks) = self.tasks.get_mut(&from) {
                 tasks.retain(|t| *t != task);

@@ -6,6 +6,7 @@ use crate::crash::CrashPoint;
 use crate::metadata::Metadata;
 use crate::mutant::Mutant;
 use crate::options::{Error, Now};
+use crate::restore::UNSTABLE_PAUSE_MS;
 use crate::slot::{Slot, SlotState};
 use crate::worker::{Phase, Sent, Transaction, Worker};
 use broker::{DeliveryFailure, Disposition, ErrorKind};
@@ -95,12 +96,39 @@ impl Worker {
     pub(crate) fn abort(&mut self, now: Now) -> Result<(), Error> {
         self.step(CrashPoint::BeforeAbort)?;
         self.counters.aborts += 1;
+        let ahead = self.changelogs_ahead();
         if let Err(error) = self.abort_transaction() {
             self.lose_producer(now, &error);
             return Ok(());
         }
         self.step(CrashPoint::Aborted)?;
+        for id in ahead {
+            if let Some(mut slot) = self.slots.remove(&id) {
+                self.close_task(&mut slot);
+                slot.state = SlotState::Opening;
+                self.slots.insert(id, slot);
+            }
+        }
         self.roll_back(now)
+    }
+
+    /// At-least-once nothing takes changelog rows back: tasks that sent some without applying them read them again, so
+    /// that their stores equal their changelogs.
+    fn changelogs_ahead(&self) -> Vec<TaskId> {
+        if self.exactly_once() {
+            return Vec::new();
+        }
+        let changelog = |sent: &Sent| match sent {
+            Sent::Changelog { task } => Some(*task),
+            Sent::Output { .. } | Sent::Records => None,
+        };
+        let running = |id: &TaskId| self.slots.get(id).is_some_and(Slot::is_running);
+        self.transaction
+            .sent
+            .iter()
+            .filter_map(changelog)
+            .filter(running)
+            .collect()
     }
 
     fn abort_transaction(&mut self) -> Result<(), broker::Error> {
@@ -207,6 +235,10 @@ impl Worker {
         let group = self.options.pipeline.clone();
         let committed = match self.admin().and_then(|admin| admin.committed(&group, &sources)) {
             Ok(committed) => committed,
+            Err(e) if e.kind == ErrorKind::Unstable => {
+                slot.backoff.until_ms = now.monotonic_ms + UNSTABLE_PAUSE_MS;
+                return Ok(false);
+            }
             Err(e) => {
                 self.back_off_slot(slot, now, e.to_string());
                 return Ok(false);

@@ -17,10 +17,14 @@ use task::{Task, TaskId};
 const RESTORE_RECORDS_MAX: usize = 10_000;
 /// Bytes of changelogs that may wait in the client.
 const RESTORE_QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Pause before offsets that were unstable are asked for again; markers take this long on an idle broker.
+pub(crate) const UNSTABLE_PAUSE_MS: i64 = 5;
 
 /// Why an opening did not get through.
 enum NotOpen {
     Ends(Error),
+    /// Somebody's transaction over these offsets is not settled yet: a matter of milliseconds, and no trouble.
+    Unstable,
     /// To be tried again after a pause.
     Later(String),
     Stop(String),
@@ -30,6 +34,7 @@ enum NotOpen {
 impl From<broker::Error> for NotOpen {
     fn from(error: broker::Error) -> Self {
         match error.kind {
+            ErrorKind::Unstable => Self::Unstable,
             ErrorKind::Configuration | ErrorKind::Corrupt => Self::Stop(error.to_string()),
             _ => Self::Later(error.to_string()),
         }
@@ -83,8 +88,11 @@ impl Worker {
         match result {
             Ok(()) => Ok(()),
             Err(NotOpen::Ends(e)) => Err(e),
+            Err(NotOpen::Unstable) => {
+                slot.backoff.until_ms = now.monotonic_ms + UNSTABLE_PAUSE_MS;
+                Ok(())
+            }
             Err(NotOpen::Later(cause)) => {
-                // An `Unstable` answer is a matter of milliseconds and no trouble to report.
                 self.close_task(slot);
                 slot.state = SlotState::Opening;
                 self.back_off_slot(slot, now, cause);

@@ -65,7 +65,7 @@ impl Worker {
         for fetched in fetched {
             self.queue(fetched, now)?;
         }
-        self.tell_ends()?;
+        self.tell_ends();
         Ok(worked)
     }
 
@@ -116,10 +116,8 @@ impl Worker {
     }
 
     /// Tells tasks with several inputs which of the empty ones have more on the broker.
-    fn tell_ends(&mut self) -> Result<(), Error> {
-        let Some(consumer) = &mut self.consumer else {
-            return Ok(());
-        };
+    fn tell_ends(&mut self) {
+        let Some(consumer) = &mut self.consumer else { return };
         for slot in self.slots.values_mut().filter(|s| s.is_running()) {
             let Some(task) = &mut slot.task else { continue };
             let sources = task.sources().to_vec();
@@ -128,13 +126,12 @@ impl Worker {
             }
             for source in &sources {
                 if task.buffered(source).records == 0 {
-                    let at = consumer.position(source)?;
+                    let at = consumer.position(source).ok().flatten();
                     let end = consumer.end_hint(source);
                     task.set_end(source, at.zip(end).is_some_and(|(at, end)| at >= end));
                 }
             }
         }
-        Ok(())
     }
 
     fn run_task(&mut self, id: TaskId, now: Now) -> Result<bool, Trouble> {

@@ -140,11 +140,12 @@ impl Worker {
         if matches!(self.phase, Phase::Stopped) {
             return Ok(Progress::Stopped);
         }
-        if self.stop_requested(now) && !matches!(self.phase, Phase::Work) {
+        let stop = self.stop_requested(now);
+        if stop && !matches!(self.phase, Phase::Work) {
             self.close_all(now)?;
             return Ok(Progress::Stopped);
         }
-        if self.backoff.waits(now.monotonic_ms) {
+        if !stop && self.backoff.waits(now.monotonic_ms) {
             let left = self.backoff.until_ms - now.monotonic_ms;
             return Ok(Progress::Idle {
                 sleep_ms_max: left.unsigned_abs(),
@@ -393,10 +394,12 @@ fn task_status(slot: &Slot, consumer: Option<&mut Box<dyn Consumer>>) -> TaskSta
             buffered_records += buffered.records;
             buffered_bytes += buffered.bytes;
         }
-        lag = consumer.and_then(|consumer| {
+        lag = consumer.filter(|_| slot.is_running()).and_then(|consumer| {
+            // The committed position may be past control records that the task does not know of.
+            let committed = |p: &TopicPartition| slot.positions.iter().find(|(of, _)| of == p).map_or(0, |(_, at)| *at);
             task.positions()
                 .iter()
-                .map(|(p, at)| Some((consumer.end_hint(p)? - at).max(0)))
+                .map(|(p, at)| Some((consumer.end_hint(p)? - committed(p).max(*at)).max(0)))
                 .sum::<Option<i64>>()
         });
     }

@@ -14,7 +14,7 @@ use worker::TaskState;
 /// Every source was processed and committed to its end, nothing is open, every task runs.
 pub fn at_rest(settings: &Settings, nodes: &mut [Node]) -> bool {
     let world = &settings.world;
-    if world.unsettled() {
+    if world.unsettled() || nodes.iter().any(|n| n.process.as_ref().is_none_or(|p| !p.published)) {
         return false;
     }
     let topics = settings.topology.sub_topologies.iter().flat_map(|s| &s.topics);
@@ -31,7 +31,11 @@ fn holder(nodes: &mut [Node], task: task::TaskId) -> Option<usize> {
     nodes.iter_mut().position(|node| {
         node.process.as_mut().is_some_and(|p| {
             p.threads.iter_mut().any(|t| {
-                t.worker.status().tasks.iter().any(|s| s.task == task && s.state == TaskState::Running)
+                t.worker
+                    .status()
+                    .tasks
+                    .iter()
+                    .any(|s| s.task == task && s.state == TaskState::Running)
             })
         })
     })
@@ -78,7 +82,9 @@ fn outputs(settings: &Settings, expected: &Expected, case: Case) -> Result<(), S
         };
         if !good {
             let word = String::from_utf8_lossy(word);
-            return Err(format!("`{word}` should be counted to {n}, but the output says {counts:?}"));
+            return Err(format!(
+                "`{word}` should be counted to {n}, but the output says {counts:?}"
+            ));
         }
     }
     match found.keys().find(|word| !expected.words.contains_key(*word)) {
@@ -90,13 +96,22 @@ fn outputs(settings: &Settings, expected: &Expected, case: Case) -> Result<(), S
 fn dead_letters(settings: &Settings, expected: &Expected, case: Case) -> Result<(), String> {
     let mut found: BTreeMap<(Vec<u8>, Vec<u8>), usize> = BTreeMap::new();
     for row in (0..PARTITIONS).flat_map(|p| settings.world.rows(DEAD, p)) {
-        *found.entry((row.key.unwrap_or_default(), row.value.unwrap_or_default())).or_default() += 1;
+        *found
+            .entry((row.key.unwrap_or_default(), row.value.unwrap_or_default()))
+            .or_default() += 1;
     }
     let good = match case.guarantee {
         Guarantee::ExactlyOnce => found == expected.dead,
-        Guarantee::AtLeastOnce => expected.dead.iter().all(|(row, n)| found.get(row).is_some_and(|f| f >= n)),
+        Guarantee::AtLeastOnce => expected
+            .dead
+            .iter()
+            .all(|(row, n)| found.get(row).is_some_and(|f| f >= n)),
     };
-    if good { Ok(()) } else { Err(format!("dead letters {found:?} instead of {:?}", expected.dead)) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("dead letters {found:?} instead of {:?}", expected.dead))
+    }
 }
 
 /// Live rows of every store equal what its changelog alone gives.
@@ -106,8 +121,14 @@ fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
         let memory = nodes.iter().find(runs).and_then(|n| n.disk.memory(*task));
         let memory = memory.ok_or_else(|| format!("nobody has task {task}"))?;
         let scratch = Memory::default();
-        let made = disk::make(&settings.topology, *task, Box::new(scratch.clone()), &settings.dice, 0.0);
-        let mut replica = made.map_err(|e| e.to_string())?;
+        let made = disk::make(
+            &settings.topology,
+            *task,
+            Box::new(scratch.clone()),
+            &settings.dice,
+            0.0,
+        );
+        let mut replica = made?;
         for (store, changelog) in replica.changelogs().to_vec().iter().enumerate() {
             let mut rows = BatchBuilder::default();
             let mut next = 0;
@@ -115,7 +136,9 @@ fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
                 rows.push(row.key.as_deref(), row.value.as_deref(), row.timestamp);
                 next = row.offset + 1;
             }
-            replica.restore(store, &rows.finish(), next).map_err(|e| e.to_string())?;
+            replica
+                .restore(store, &rows.finish(), next)
+                .map_err(|e| e.to_string())?;
             if memory.entries(store) != scratch.entries(store) {
                 return Err(format!(
                     "store {store} of task {task} differs from its changelog {changelog}:\n  {:?}\n  {:?}",
@@ -130,5 +153,8 @@ fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
 
 fn holds(node: &Node, task: task::TaskId) -> bool {
     let threads = node.process.iter().flat_map(|p| &p.threads);
-    threads.filter_map(|t| t.worker.snapshots().ok()).flatten().any(|s| s.task == task)
+    threads
+        .filter_map(|t| t.worker.snapshots().ok())
+        .flatten()
+        .any(|s| s.task == task)
 }

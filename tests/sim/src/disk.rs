@@ -115,18 +115,32 @@ pub fn make(
     backend: Box<dyn Backend>,
     dice: &Dice,
     moody: f64,
-) -> Result<Task, task::Error> {
+) -> Result<Task, String> {
     let nodes = &topology.sub_topologies[id.sub_topology as usize].nodes;
-    let modules = nodes.iter().filter(|n| matches!(topology.nodes[**n].kind, NodeKind::Module(_)));
-    let processors: HashMap<usize, Box<dyn Processor>> =
-        modules.map(|n| (*n, Box::new(Splitter { dice: dice.clone(), moody }) as Box<dyn Processor>)).collect();
-    let counts = topology.partition_counts(&|_| Some(crate::pipeline::PARTITIONS)).unwrap().counts;
+    let modules = nodes
+        .iter()
+        .filter(|n| matches!(topology.nodes[**n].kind, NodeKind::Module(_)));
+    let processors: HashMap<usize, Box<dyn Processor>> = modules
+        .map(|n| {
+            (
+                *n,
+                Box::new(Splitter {
+                    dice: dice.clone(),
+                    moody,
+                }) as Box<dyn Processor>,
+            )
+        })
+        .collect();
+    let counts = topology
+        .partition_counts(&|_| Some(crate::pipeline::PARTITIONS))
+        .unwrap()
+        .counts;
     let options = task::Options {
         run_records_max: 8,
         partition_count_of: counts.into_iter().collect(),
         ..task::Options::default()
     };
-    Task::new(Arc::clone(topology), id, processors, backend, options)
+    Task::new(Arc::clone(topology), id, processors, backend, options).map_err(|e| e.to_string())
 }
 
 impl TaskFactory for Factory {
@@ -135,14 +149,20 @@ impl TaskFactory for Factory {
             let mut disk = self.disk.0.lock().unwrap();
             let directory = disk.entry(id).or_default();
             if directory.open {
-                return Err(MakeError { again: true, cause: "another thread holds the directory".into() });
+                return Err(MakeError {
+                    again: true,
+                    cause: "another thread holds the directory".into(),
+                });
             }
             directory.open = true;
             directory.memory.clone()
         };
-        let backend = Box::new(Open { memory, disk: self.disk.clone(), task: id });
-        make(&self.topology, id, backend, &self.dice, self.moody)
-            .map_err(|e| MakeError { again: false, cause: e.to_string() })
+        let backend = Box::new(Open {
+            memory,
+            disk: self.disk.clone(),
+            task: id,
+        });
+        make(&self.topology, id, backend, &self.dice, self.moody).map_err(|cause| MakeError { again: false, cause })
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {

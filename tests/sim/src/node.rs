@@ -17,6 +17,7 @@ use worker::{Now, Options, PositionCommitter, Progress, Stop, Worker, placement}
 
 pub const CONTROL: &str = "control";
 pub const SESSION_MS: i64 = 1_000;
+const THREADS_MAX: usize = 2;
 
 /// How often each crash point was passed, and how often the process ended there.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ impl Steps for Watch {
     fn at(&self, point: CrashPoint) -> bool {
         let mut hits = self.hits.lock().unwrap();
         hits.passed[point as usize] += 1;
-        let often = if point == self.favourite { 0.15 } else { 0.0005 };
+        let often = if point == self.favourite { 0.25 } else { 0.0005 };
         let crash = *self.armed.lock().unwrap() && self.dice.chance(often);
         hits.crashed[point as usize] += u64::from(crash);
         crash
@@ -82,6 +83,8 @@ pub struct Process {
     coordinator: Arc<Mutex<Coordinator>>,
     confirmed_ago: Arc<Mutex<Option<u64>>>,
     pub threads: Vec<StreamThread>,
+    /// The node's own record stood on the topic at the last poll.
+    pub published: bool,
     stopping: bool,
 }
 
@@ -91,17 +94,27 @@ pub struct Node {
     pub process: Option<Process>,
     /// Not scheduled before this time.
     pub frozen_until: i64,
+    /// The same for each of its threads.
+    pub stalled_until: Vec<i64>,
+    /// So many turns its threads go on with what they knew, and its coordinator does not.
+    pub stale_turns: usize,
 }
 
 impl Node {
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), disk: Disk::default(), process: None, frozen_until: 0 }
+        Self {
+            name: name.into(),
+            disk: Disk::default(),
+            process: None,
+            frozen_until: 0,
+            stalled_until: vec![0; THREADS_MAX],
+            stale_turns: 0,
+        }
     }
 
     pub fn start(&mut self, settings: &Settings, moody: f64) {
         let broker: Arc<dyn Broker> = Arc::new(settings.world.clone());
-        let mut options =
-            coordinator::Options::new(PIPELINE, &self.name, settings.run, settings.tasks.clone());
+        let mut options = coordinator::Options::new(PIPELINE, &self.name, settings.run, settings.tasks.clone());
         options.session_timeout = Duration::from_millis(SESSION_MS as u64);
         options.stalled_ms = 700;
         options.unpublished_ms_max = 3_000;
@@ -110,11 +123,21 @@ impl Node {
         let coordinator = Coordinator::new(Arc::clone(&broker), options).expect("a member is made without a call");
         let coordinator = Arc::new(Mutex::new(coordinator));
         let confirmed_ago = Arc::new(Mutex::new(None));
-        let mut process = Process { coordinator, confirmed_ago, threads: Vec::new(), stopping: false };
+        let mut process = Process {
+            coordinator,
+            confirmed_ago,
+            threads: Vec::new(),
+            published: false,
+            stopping: false,
+        };
         for n in 0..settings.threads {
             let id = placement::thread_id(PIPELINE, &self.name, n);
             let worker = self.worker(settings, &process, &id, moody);
-            process.threads.push(StreamThread { id, worker, advanced_at: settings.world.now() });
+            process.threads.push(StreamThread {
+                id,
+                worker,
+                advanced_at: settings.world.now(),
+            });
         }
         self.process = Some(process);
     }
@@ -142,8 +165,12 @@ impl Node {
                 confirmed_ago: Arc::clone(&process.confirmed_ago),
             }));
         }
-        let factory =
-            Factory { disk: self.disk.clone(), topology: Arc::clone(&settings.topology), dice, moody };
+        let factory = Factory {
+            disk: self.disk.clone(),
+            topology: Arc::clone(&settings.topology),
+            dice,
+            moody,
+        };
         Worker::new(options, Arc::new(settings.world.clone()), Box::new(factory))
     }
 
@@ -166,11 +193,18 @@ impl Node {
 
     pub fn poll_coordinator(&mut self, now: i64) {
         let Some(process) = &mut self.process else { return };
-        let threads: Vec<Thread> =
-            process.threads.iter().map(|t| Thread { id: t.id.clone(), advanced_at: t.advanced_at }).collect();
+        let threads: Vec<Thread> = process
+            .threads
+            .iter()
+            .map(|t| Thread {
+                id: t.id.clone(),
+                advanced_at: t.advanced_at,
+            })
+            .collect();
         let polled = process.coordinator.lock().unwrap().poll(now, &threads);
         match polled {
             Ok(status) => {
+                process.published = status.published;
                 let member = !status.membership.member_id.is_empty();
                 let ago = status.membership.confirmed_ago.as_millis() as u64;
                 *process.confirmed_ago.lock().unwrap() = member.then_some(ago);
@@ -182,8 +216,13 @@ impl Node {
 
     pub fn poll_thread(&mut self, settings: &Settings, n: usize, now: i64, moody: f64) {
         let Some(process) = &mut self.process else { return };
-        let Some(thread) = process.threads.get_mut(n) else { return };
-        match thread.worker.poll(Now { monotonic_ms: now, wall_ms: now }) {
+        let Some(thread) = process.threads.get_mut(n) else {
+            return;
+        };
+        match thread.worker.poll(Now {
+            monotonic_ms: now,
+            wall_ms: now,
+        }) {
             Ok(Progress::Stopped) if process.stopping => {
                 process.threads.remove(n);
                 if process.threads.is_empty() {
@@ -203,7 +242,14 @@ impl Node {
         if n < process.threads.len() && !process.stopping {
             let id = process.threads.remove(n).id;
             let worker = self.worker(settings, &process, &id, moody);
-            process.threads.insert(n, StreamThread { id, worker, advanced_at: now });
+            process.threads.insert(
+                n,
+                StreamThread {
+                    id,
+                    worker,
+                    advanced_at: now,
+                },
+            );
         }
         self.process = Some(process);
     }

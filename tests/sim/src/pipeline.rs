@@ -4,8 +4,8 @@
 use crate::dice::Dice;
 use record::BatchBuilder;
 use std::collections::BTreeMap;
-use task::processor::{Answer, Context, Emission, Emitted, Failure, Input, Now, RowOutcome};
 use task::Processor;
+use task::processor::{Answer, Context, Emission, Emitted, Failure, Input, Now, RowOutcome};
 use topology::{
     Aggregate, AggregateFunction, DeadLetters, Edge, Emit, Format, Guarantee, Limits, ModuleStep, Node, NodeKind,
     OnError, Repartition, Retries, Selector, Sink, Source, SourceKind, Start, Store, StoreKind, Topology,
@@ -57,12 +57,20 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         needs_origin: false,
         needs_stream_times: false,
         on_error: OnError::DeadLetter,
-        retries: Retries { max: 1_000, backoff_ms_min: 5, backoff_ms_max: 50 },
+        retries: Retries {
+            max: 1_000,
+            backoff_ms_min: 5,
+            backoff_ms_max: 50,
+        },
         limits: Limits::default(),
     };
     let topic = topology::repartition_topic(PIPELINE, "count");
-    let repartition =
-        Repartition { topic: topic.clone(), key: Format::Bytes, value: Format::Bytes, partitions: Some(PARTITIONS) };
+    let repartition = Repartition {
+        topic: topic.clone(),
+        key: Format::Bytes,
+        value: Format::Bytes,
+        partitions: Some(PARTITIONS),
+    };
     let count = Aggregate {
         function: AggregateFunction::Count,
         of: Selector::Value,
@@ -71,7 +79,12 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         store: 1,
         emit,
     };
-    let sink = Sink { topic: OUTPUT.into(), key: Format::Bytes, value: Format::I64, create: None };
+    let sink = Sink {
+        topic: OUTPUT.into(),
+        key: Format::Bytes,
+        value: Format::I64,
+        create: None,
+    };
     let nodes: [(&str, NodeKind, Option<usize>); 6] = [
         ("rows", source(INPUT, SourceKind::Stream), None),
         ("split", NodeKind::Module(module), Some(0)),
@@ -83,7 +96,14 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
     let node = |(name, kind, from): (&str, NodeKind, Option<usize>)| Node {
         name: name.into(),
         kind,
-        inputs: from.map(|from| Edge { from, from_port: 0, to_port: 0 }).into_iter().collect(),
+        inputs: from
+            .map(|from| Edge {
+                from,
+                from_port: 0,
+                to_port: 0,
+            })
+            .into_iter()
+            .collect(),
     };
     let topology = Topology {
         name: PIPELINE.into(),
@@ -110,9 +130,15 @@ impl Splitter {
     fn count_row(context: &mut Context, key: &[u8], timestamp: i64) -> Result<(), Failure> {
         let host = |e: state::Error| Failure::Host(e.to_string());
         let store = context.store_of[0];
-        let old = context.stores.read(store, key, |v| v.map(<[u8]>::to_vec)).map_err(host)?;
+        let old = context
+            .stores
+            .read(store, key, |v| v.map(<[u8]>::to_vec))
+            .map_err(host)?;
         let old = old.map_or(0, |v| u64::from_be_bytes(v.try_into().expect("8 bytes")));
-        context.stores.write(store, key, Some(&(old + 1).to_be_bytes()), timestamp).map_err(host)
+        context
+            .stores
+            .write(store, key, Some(&(old + 1).to_be_bytes()), timestamp)
+            .map_err(host)
     }
 }
 
@@ -132,7 +158,13 @@ impl Processor for Splitter {
                 break;
             }
             if self.dice.chance(self.moody) {
-                outcomes.push((row as u32, RowOutcome::Retry { after_ms: 5, reason: "not now".into() }));
+                outcomes.push((
+                    row as u32,
+                    RowOutcome::Retry {
+                        after_ms: 5,
+                        reason: "not now".into(),
+                    },
+                ));
                 break;
             }
             Self::count_row(context, key, rows.timestamps()[row])?;
@@ -143,7 +175,10 @@ impl Processor for Splitter {
         }
         // A row alone that traps would count as the culprit and go to the dead letters.
         if rows.len() > 1 && self.dice.chance(self.moody) {
-            return Err(Failure::Trap { cause: "a simulated trap".into(), backtrace: String::new() });
+            return Err(Failure::Trap {
+                cause: "a simulated trap".into(),
+                backtrace: String::new(),
+            });
         }
         let words = words.finish();
         let emission = Emission {
@@ -152,7 +187,10 @@ impl Processor for Splitter {
             values: Some(words.values().clone()),
             ..Emission::default()
         };
-        Ok(Answer { emitted: Emitted::Rows(emission), outcomes })
+        Ok(Answer {
+            emitted: Emitted::Rows(emission),
+            outcomes,
+        })
     }
 
     fn punctuate(&mut self, _: &mut Context, _: Now, _: &str) -> Result<Emission, Failure> {

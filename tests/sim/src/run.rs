@@ -5,7 +5,7 @@ use crate::dice::Dice;
 use crate::node::{CONTROL, Hits, Node, SESSION_MS, Settings, Watch};
 use crate::pipeline::{self, BAD, DEAD, Expected, INPUT, OUTPUT, PARTITIONS, PIPELINE, POISON};
 use crate::world::{Faults, World};
-use broker::{Admin, Broker, Cleanup, CommittedOffset, NewTopic};
+use broker::{Broker, Cleanup, CommittedOffset, NewTopic};
 use record::TopicPartition;
 use std::sync::{Arc, Mutex};
 use task::TaskId;
@@ -25,6 +25,10 @@ pub struct Case {
     pub threads: u32,
     /// The world behaves like the embedded log.
     pub embedded: bool,
+    /// Threads stall on their own, again and again, and are taken off their node's list.
+    pub stalls: bool,
+    /// The pipeline's epoch is raised in the end, with nodes cut off that still run the old one.
+    pub redeployed: bool,
     pub mutant: Option<Mutant>,
 }
 
@@ -34,11 +38,21 @@ impl Case {
         let at_least_once = seed % 8 == 7;
         Self {
             seed,
-            guarantee: if at_least_once { Guarantee::AtLeastOnce } else { Guarantee::ExactlyOnce },
-            emit: if seed % 3 == 2 { Emit::OnCommit } else { Emit::EveryUpdate },
+            guarantee: if at_least_once {
+                Guarantee::AtLeastOnce
+            } else {
+                Guarantee::ExactlyOnce
+            },
+            emit: if seed % 3 == 2 {
+                Emit::OnCommit
+            } else {
+                Emit::EveryUpdate
+            },
             nodes: 1 + (seed / 2 % 2) as usize,
             threads: 1 + (seed % 2) as u32,
             embedded: seed % 16 == 5,
+            stalls: !at_least_once && seed % 5 == 3,
+            redeployed: !at_least_once && seed % 7 == 2,
             mutant: None,
         }
     }
@@ -60,6 +74,9 @@ const ROWS: usize = 60;
 /// and back-offs. What takes longer is a livelock.
 const CALM_MS_MAX: i64 = 60_000;
 
+/// How the complaint about a bounce that others noticed begins.
+pub const BOUNCE: &str = "a bounce cost other nodes";
+
 struct Scene {
     case: Case,
     settings: Settings,
@@ -80,22 +97,41 @@ pub fn run(case: Case) -> Result<Figures, String> {
     let calm = scene.calm();
     scene.figures.hits = scene.settings.watch.hits.lock().unwrap().clone();
     let checked = calm.and_then(|()| check::all(&scene.settings, &scene.nodes, &scene.expected, case));
-    let Scene { settings, mut figures, nodes, .. } = scene;
+    let Scene {
+        settings,
+        mut figures,
+        nodes,
+        ..
+    } = scene;
     drop(nodes);
     figures.virtual_ms = settings.world.now();
     figures.rows_out = (0..PARTITIONS).map(|p| settings.world.rows(OUTPUT, p).len()).sum();
-    checked.map(|()| figures).map_err(|e| format!("{case:?}: {e}\n{}", settings.world.describe()))
+    checked
+        .map(|()| figures)
+        .map_err(|e| format!("{case:?}: {e}\n{}", settings.world.describe()))
 }
 
 impl Scene {
     fn new(case: Case) -> Self {
-        let faults = if case.embedded { Faults::embedded() } else { Faults::kind() };
+        let faults = if case.embedded {
+            Faults::embedded()
+        } else {
+            Faults::kind()
+        };
         let world = World::new(case.seed, faults);
         let topology = Arc::new(pipeline::topology(case.guarantee, case.emit));
-        let run = Run { incarnation: uuid::Uuid::from_u128(u128::from(case.seed) + 1), epoch: 1 };
+        let run = Run {
+            incarnation: uuid::Uuid::from_u128(u128::from(case.seed) + 1),
+            epoch: 1,
+        };
         let subs = topology.sub_topologies.iter();
         let tasks: Vec<TaskId> = subs
-            .flat_map(|s| (0..PARTITIONS).map(|partition| TaskId { sub_topology: s.id, partition }))
+            .flat_map(|s| {
+                (0..PARTITIONS).map(|partition| TaskId {
+                    sub_topology: s.id,
+                    partition,
+                })
+            })
             .collect();
         let dice = Dice::new(case.seed ^ 0x5eed);
         let watch = Arc::new(Watch {
@@ -104,8 +140,16 @@ impl Scene {
             armed: Mutex::new(true),
             hits: Mutex::default(),
         });
-        let settings =
-            Settings { world, topology, run, tasks, dice, watch, mutant: case.mutant, threads: case.threads };
+        let settings = Settings {
+            world,
+            topology,
+            run,
+            tasks,
+            dice,
+            watch,
+            mutant: case.mutant,
+            threads: case.threads,
+        };
         prepare(&settings);
         let nodes = (1..=case.nodes).map(|n| Node::new(&format!("n{n}"))).collect();
         Self {
@@ -122,7 +166,11 @@ impl Scene {
     fn trouble(&mut self) {
         let dice = self.settings.dice.clone();
         if !self.case.embedded {
-            self.settings.world.set_faults(Faults::kafka());
+            let lost_commit = if dice.chance(0.25) { 0.2 } else { 0.02 };
+            self.settings.world.set_faults(Faults {
+                lost_commit,
+                ..Faults::kafka()
+            });
         }
         for _ in 0..TROUBLE_TURNS {
             self.settings.world.advance(dice.between(0, 12));
@@ -143,9 +191,12 @@ impl Scene {
     /// One node, one of its state machines.
     fn poll(&mut self, n: usize, dice: &Dice) {
         let now = self.settings.world.now();
-        let Some(node) = self.nodes.get_mut(n).filter(|n| now >= n.frozen_until) else { return };
+        let Some(node) = self.nodes.get_mut(n).filter(|n| now >= n.frozen_until) else {
+            return;
+        };
         match dice.below(self.case.threads as usize + 1) {
             0 => node.poll_coordinator(now),
+            t if now < node.stalled_until[t - 1] => {}
             t => node.poll_thread(&self.settings, t - 1, now, self.moody),
         }
     }
@@ -169,6 +220,10 @@ impl Scene {
         if dice.chance(0.1) {
             node.disk.flush_some(dice);
         }
+        if self.case.stalls && dice.chance(0.04) {
+            let thread = dice.below(self.case.threads as usize);
+            node.stalled_until[thread] = now + dice.between(100, 1_500);
+        }
         if dice.chance(0.004) {
             node.crash();
             self.figures.crashes += 1;
@@ -189,8 +244,9 @@ impl Scene {
         }
         self.rows_left -= 1;
         let dice = &self.settings.dice;
-        let mut words: Vec<&str> =
-            (0..=dice.below(3)).map(|_| ["a", "b", "c", "d", "e"][dice.below(5)]).collect();
+        let mut words: Vec<&str> = (0..=dice.below(3))
+            .map(|_| ["a", "b", "c", "d", "e"][dice.below(5)])
+            .collect();
         match dice.below(60) {
             0 => words.push(BAD),
             1 => words.push(POISON),
@@ -199,7 +255,9 @@ impl Scene {
         let key = format!("k{}", dice.below(4));
         let text = words.join(" ");
         let partition = dice.below(PARTITIONS as usize) as i32;
-        self.settings.world.append(INPUT, partition, key.as_bytes(), text.as_bytes());
+        self.settings
+            .world
+            .append(INPUT, partition, key.as_bytes(), text.as_bytes());
         self.expected.add(key.as_bytes(), &text);
     }
 
@@ -212,16 +270,75 @@ impl Scene {
         while self.rows_left > 0 {
             self.produce();
         }
+        if self.case.redeployed {
+            self.redeploy();
+        }
+        self.rest()?;
+        self.quiet_bounce()
+    }
+
+    /// The first node is restarted in a quiet world: no other node's thread may notice.
+    fn quiet_bounce(&mut self) -> Result<(), String> {
+        let lost = |nodes: &mut [Node]| -> u64 {
+            let threads = nodes
+                .iter_mut()
+                .skip(1)
+                .flat_map(|n| &mut n.process)
+                .flat_map(|p| &mut p.threads);
+            threads.map(|t| t.worker.status().counters.producers_lost).sum()
+        };
+        let before = lost(&mut self.nodes);
+        self.nodes[0].crash();
+        self.rest()?;
+        let after = lost(&mut self.nodes);
+        let lost = after.saturating_sub(before);
+        if lost == 0 {
+            Ok(())
+        } else {
+            Err(format!("{BOUNCE}: {lost} producers"))
+        }
+    }
+
+    /// A new task table, as `server` makes it: every id is fenced before the record says so. What is stricter here:
+    /// the old placement is left where it is, so that only its epoch tells it apart. Frozen nodes stay cut off for a
+    /// while with their old view.
+    fn redeploy(&mut self) {
+        let now = self.settings.world.now();
+        for node in &mut self.nodes {
+            if now < node.frozen_until {
+                node.stale_turns = 100;
+            } else {
+                node.crash();
+            }
+            for thread in 0..self.case.threads {
+                fence(
+                    &self.settings.world,
+                    &placement::thread_id(PIPELINE, &node.name, thread),
+                );
+            }
+        }
+        fence(&self.settings.world, &placement::leader_id(PIPELINE));
+        self.settings.run.epoch += 1;
+        record(&self.settings);
+    }
+
+    fn rest(&mut self) -> Result<(), String> {
         let began = self.settings.world.now();
         for turn in 0_usize.. {
             self.settings.world.advance(if turn < 200 { 5 } else { 15 });
             let now = self.settings.world.now();
             for node in &mut self.nodes {
                 node.frozen_until = 0;
+                if node.stale_turns == 1 {
+                    node.crash();
+                }
                 if node.process.is_none() {
                     node.start(&self.settings, 0.0);
                 }
-                node.poll_coordinator(now);
+                if node.stale_turns == 0 {
+                    node.poll_coordinator(now);
+                }
+                node.stale_turns = node.stale_turns.saturating_sub(1);
                 for t in 0..self.case.threads as usize {
                     node.poll_thread(&self.settings, t, now, 0.0);
                 }
@@ -233,7 +350,10 @@ impl Scene {
                 break;
             }
         }
-        Err(format!("not at rest after {CALM_MS_MAX} ms: {}", check::statuses(&mut self.nodes)))
+        Err(format!(
+            "not at rest after {CALM_MS_MAX} ms: {}",
+            check::statuses(&mut self.nodes)
+        ))
     }
 }
 
@@ -255,16 +375,30 @@ fn prepare(settings: &Settings) {
     ];
     topics.extend([INPUT, OUTPUT, DEAD].map(|t| topic(t, PARTITIONS, Cleanup::Delete)));
     for internal in &counts.internal {
-        let cleanup = if internal.cleanup == "delete" { Cleanup::Delete } else { Cleanup::Compact };
+        let cleanup = if internal.cleanup == "delete" {
+            Cleanup::Delete
+        } else {
+            Cleanup::Compact
+        };
         topics.push(topic(&internal.name, internal.partitions, cleanup));
     }
     admin.create(&topics).unwrap();
     let sources = settings.topology.sub_topologies.iter().flat_map(|s| &s.topics);
     let starts: Vec<CommittedOffset> = sources
         .flat_map(|t| (0..PARTITIONS).map(move |p| TopicPartition::new(t.as_str(), p)))
-        .map(|partition| CommittedOffset { partition, offset: 0, metadata: String::new() })
+        .map(|partition| CommittedOffset {
+            partition,
+            offset: 0,
+            metadata: String::new(),
+        })
         .collect();
     admin.commit(PIPELINE, &starts).unwrap();
+    record(settings);
+    world.poison(POISON.as_bytes(), DEAD);
+}
+
+/// Writes the pipeline's record: it runs.
+fn record(settings: &Settings) {
     let record = PipelineRecord {
         incarnation: settings.run.incarnation,
         epoch: settings.run.epoch,
@@ -272,6 +406,12 @@ fn prepare(settings: &Settings) {
         rest: Default::default(),
     };
     let key = worker::control::key(PIPELINE);
-    world.append(CONTROL, 0, key.as_bytes(), &record.encode().unwrap());
-    world.poison(POISON.as_bytes(), DEAD);
+    settings
+        .world
+        .append(CONTROL, 0, key.as_bytes(), &record.encode().unwrap());
+}
+
+fn fence(world: &World, id: &str) {
+    let mut fencing = world.fence(id);
+    while fencing.poll().is_none() {}
 }

@@ -32,18 +32,27 @@ fn every_world_gives_what_a_world_without_faults_gives() {
             Err(_) => failures.push((seed, "panicked".into())),
         }
     }
-    eprintln!("{count} worlds, {crashes} kills, {freezes} freezes, {:.1} s", began.elapsed().as_secs_f64());
+    eprintln!(
+        "{count} worlds, {crashes} kills, {freezes} freezes, {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     for point in CrashPoint::ALL {
         let (passed, crashed) = (hits.passed[point as usize], hits.crashed[point as usize]);
         eprintln!("{:>18} {passed:>8} passed {crashed:>6} crashes", point.as_str());
     }
     if let Some((seed, error)) = failures.first() {
         let all: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
-        panic!("{error}\n{} of {count} worlds failed: {all:?}\nagain: WASMILL_SIM_SEED={seed} cargo test -p sim --test worlds -- --nocapture", all.len());
+        panic!(
+            "{error}\n{} of {count} worlds failed: {all:?}\nagain: WASMILL_SIM_SEED={seed} cargo test -p sim --test worlds -- --nocapture",
+            all.len()
+        );
     }
     if count >= 1_000 {
-        let never: Vec<&str> =
-            CrashPoint::ALL.iter().filter(|p| hits.crashed[**p as usize] == 0).map(|p| p.as_str()).collect();
+        let never: Vec<&str> = CrashPoint::ALL
+            .iter()
+            .filter(|p| hits.crashed[**p as usize] == 0)
+            .map(|p| p.as_str())
+            .collect();
         assert!(never.is_empty(), "no world crashed at {never:?}");
     }
 }

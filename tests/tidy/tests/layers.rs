@@ -40,7 +40,7 @@ const OWNERS: [(&str, &[&str]); 4] = [
 ];
 
 /// The pure crates reach none of these.
-const PURE: [&str; 7] = ["record", "topology", "pipeline", "state", "operators", "task", "broker"];
+const PURE: [&str; 8] = ["record", "topology", "pipeline", "state", "operators", "task", "broker", "driver"];
 const IMPURE: [&str; 6] = ["tokio", "wasmtime", "rdkafka", "rdkafka-sys", "rocksdb", "librocksdb-sys"];
 
 #[test]

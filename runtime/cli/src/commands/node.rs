@@ -41,12 +41,18 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     show::say(&format!("running {}; Ctrl-C stops", plan.pipeline));
     let failed = server.wait_or(WATCH, || {
         let pipeline: Pipeline = client.get(&format!("/v1/pipelines/{}", plan.pipeline), &[]).ok()?;
-        (pipeline.state == "failed").then(|| pipeline.problems.join("\n"))
+        (pipeline.state == "failed").then(|| why(&pipeline))
     });
     match failed.map_err(|e| Exit::ours(e.to_string()))? {
         Some(reason) => Err(anyhow::anyhow!("{} stopped: {reason}", plan.pipeline)),
         None => Ok(()),
     }
+}
+
+fn why(pipeline: &Pipeline) -> String {
+    let reason = |task: &server::api::Task| task.reason.as_ref().map(|reason| format!("task {}: {reason}", task.task));
+    let reasons = pipeline.tasks.iter().filter_map(reason);
+    pipeline.problems.iter().cloned().chain(reasons).collect::<Vec<_>>().join("\n")
 }
 
 /// A pipeline file for a bare module, printed so that it can be kept and changed.
@@ -60,7 +66,7 @@ fn write_file_for(module: &std::path::Path) -> Result<std::path::PathBuf> {
 }
 
 fn start(config: &Config) -> Result<Server> {
-    Server::start(config.clone()).map_err(|refusal| Exit::ours(refusal.message))
+    Server::start(config.clone()).map_err(|refusal| crate::failure::not_started(&refusal))
 }
 
 fn announce(server: &Server, config: &Config) {

@@ -40,13 +40,15 @@ fn an_open_transaction_holds_back_what_follows_it() {
     assert_eq!(read(&log, &t), ["0:x=0", "1:a=1", "2:b=1", "3:y=1"]);
 }
 
+type End = fn(&Log, Box<dyn Producer>);
+
 /// However a transaction ends without a commit, its offsets are given out again where that is possible.
 #[test]
 fn offsets_stay_dense_after_the_last_transaction_ended_without_a_commit() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     let t = create(&log, "t", Cleanup::Delete, &[]);
-    let ends: [fn(&Log, Box<dyn Producer>); 4] = [
+    let ends: [End; 4] = [
         |_, mut p| p.abort().unwrap(),
         |_, p| drop(p),
         |log, _p| drop(log.fence("a")),

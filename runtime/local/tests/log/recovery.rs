@@ -198,9 +198,11 @@ fn what_is_not_ours_is_left_alone() {
     assert!(error.cause.contains("format is 2"), "{error}");
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn a_damaged_log_is_refused() {
-    let damage: [(&str, fn(&Path)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("an empty stamp", |dir| fs::write(dir.join("wasmill-log"), "").unwrap()),
         ("no database", |dir| fs::remove_dir_all(dir.join("db")).unwrap()),
         ("another cluster's database", |dir| {

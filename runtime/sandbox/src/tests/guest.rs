@@ -59,7 +59,12 @@ impl Guest<'_> {
         let description = read("description.wit").replacen("package ", "// package ", 1);
         let mut streams = format!("{}\n{description}", read("processor.wit"));
         if !self.extra_import.is_empty() {
-            resolve.push_str("extra.wit", "package wasi:clocks@0.2.0; interface wall-clock { now: func(); }").unwrap();
+            resolve
+                .push_str(
+                    "extra.wit",
+                    "package wasi:clocks@0.2.0; interface wall-clock { now: func(); }",
+                )
+                .unwrap();
             let import = format!("world processor {{\n import {};", self.extra_import);
             streams = streams.replace("world processor {", &import);
         }
@@ -67,7 +72,12 @@ impl Guest<'_> {
         let world = resolve.select_world(&[package], Some("processor")).unwrap();
         let mut module = wat::parse_str(self.text()).unwrap();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-        ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+        ComponentEncoder::default()
+            .validate(true)
+            .module(&module)
+            .unwrap()
+            .encode()
+            .unwrap()
     }
 
     fn text(&self) -> String {
@@ -76,7 +86,13 @@ impl Guest<'_> {
             "" => String::new(),
             name => format!(r#"(import "{name}" "now" (func))"#),
         };
-        let Self { describe, open, process, punctuate, .. } = self;
+        let Self {
+            describe,
+            open,
+            process,
+            punctuate,
+            ..
+        } = self;
         let (data, base) = (escape(&self.description()), DESCRIPTION);
         format!(
             r#"(module $guest

@@ -9,12 +9,27 @@ use crate::{Error, Sandbox, SandboxOptions};
 
 #[test]
 fn a_module_describes_itself() {
-    let module = load(&Guest { stores: &["counts", "seen"], ..Guest::default() });
+    let module = load(&Guest {
+        stores: &["counts", "seen"],
+        ..Guest::default()
+    });
     let description = module.description();
     assert_eq!(module.name(), "tiny@1.0.0");
-    assert_eq!((description.inputs[0].name.as_str(), description.outputs[0].value_format.as_str()), ("in", "bytes"));
-    assert_eq!(description.stores.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["counts", "seen"]);
-    assert_eq!((module.digest().len(), &description.digest), (64, &module.digest().to_owned()));
+    assert_eq!(
+        (
+            description.inputs[0].name.as_str(),
+            description.outputs[0].value_format.as_str()
+        ),
+        ("in", "bytes")
+    );
+    assert_eq!(
+        description.stores.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["counts", "seen"]
+    );
+    assert_eq!(
+        (module.digest().len(), &description.digest),
+        (64, &module.digest().to_owned())
+    );
 }
 
 #[test]
@@ -22,8 +37,16 @@ fn what_is_no_module_is_refused_with_its_name() {
     let sandbox = sandbox();
     let core = wat::parse_str("(module)").unwrap();
     let bare = wat::parse_str("(component)").unwrap();
-    let newer = Guest { streams_version: "0.2.0", ..Guest::default() }.build();
-    let wasi = Guest { extra_import: "wasi:clocks/wall-clock@0.2.0", ..Guest::default() }.build();
+    let newer = Guest {
+        streams_version: "0.2.0",
+        ..Guest::default()
+    }
+    .build();
+    let wasi = Guest {
+        extra_import: "wasi:clocks/wall-clock@0.2.0",
+        ..Guest::default()
+    }
+    .build();
     let mut broken = Guest::default().build();
     broken.truncate(broken.len() - 10);
     let cases: [(&[u8], &[&str]); 5] = [
@@ -44,13 +67,28 @@ fn what_is_no_module_is_refused_with_its_name() {
 #[test]
 fn describe_runs_without_the_world() {
     let cases = [
-        ("(call $stop (i32.const 16) (i32.const 3))", "an import called from `describe` traps: `timers.stop`"),
-        ("(call $log (i32.const 2) (i32.const 16) (i32.const 3) (i32.const 0) (i32.const 0))", "`log.write`"),
+        (
+            "(call $stop (i32.const 16) (i32.const 3))",
+            "an import called from `describe` traps: `timers.stop`",
+        ),
+        (
+            "(call $log (i32.const 2) (i32.const 16) (i32.const 3) (i32.const 0) (i32.const 0))",
+            "`log.write`",
+        ),
         ("unreachable", "`describe` gave up"),
         ("(drop (memory.grow (i32.const 60000)))", "`limits.memory` is 256MiB"),
     ];
     for (describe, expected) in cases {
-        let message = sandbox().load(&Guest { describe, ..Guest::default() }.build()).unwrap_err().to_string();
+        let message = sandbox()
+            .load(
+                &Guest {
+                    describe,
+                    ..Guest::default()
+                }
+                .build(),
+            )
+            .unwrap_err()
+            .to_string();
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -59,7 +97,11 @@ fn describe_runs_without_the_world() {
 fn artifacts_are_taken_from_a_private_directory_only() {
     let directory = tempfile::tempdir().unwrap();
     let cache_dir = directory.path().join("modules");
-    let open = || Sandbox::new(SandboxOptions { cache_dir: Some(cache_dir.clone()) });
+    let open = || {
+        Sandbox::new(SandboxOptions {
+            cache_dir: Some(cache_dir.clone()),
+        })
+    };
     let bytes = Guest::default().build();
     let digest = open().unwrap().load(&bytes).unwrap().digest().to_owned();
 
@@ -80,11 +122,18 @@ fn artifacts_are_taken_from_a_private_directory_only() {
     assert_eq!(fs::read(&files[0]).unwrap(), artifact);
 
     // What is there is used: an artifact of another module, moved here with its digest, has the wrong one.
-    let other = Guest { stores: &["s"], ..Guest::default() }.build();
+    let other = Guest {
+        stores: &["s"],
+        ..Guest::default()
+    }
+    .build();
     assert_eq!(open().unwrap().load(&other).unwrap().description().stores.len(), 1);
 
     fs::set_permissions(&cache_dir, fs::Permissions::from_mode(0o750)).unwrap();
     let refused = open().err().unwrap();
-    assert!(matches!(&refused, Error::Cache { .. }) && refused.to_string().contains("chmod 700"), "{refused}");
+    assert!(
+        matches!(&refused, Error::Cache { .. }) && refused.to_string().contains("chmod 700"),
+        "{refused}"
+    );
     assert!(!refused.is_about_the_module());
 }

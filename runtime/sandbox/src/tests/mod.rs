@@ -23,7 +23,12 @@ fn load(guest: &Guest<'_>) -> Module {
 }
 
 fn opened(guest: &Guest<'_>, limits: Limits) -> (Box<dyn Processor>, Context) {
-    let mut processor = load(guest).instance(InstanceOptions { limits, ..InstanceOptions::default() }).unwrap();
+    let mut processor = load(guest)
+        .instance(InstanceOptions {
+            limits,
+            ..InstanceOptions::default()
+        })
+        .unwrap();
     let mut context = Context::default();
     processor.open(&mut context).unwrap();
     (processor, context)
@@ -52,4 +57,7 @@ fn input(batch: Batch) -> Input {
     }
 }
 
-const NOW: Now = Now { stream_time: -1, wall_time: 1_000 };
+const NOW: Now = Now {
+    stream_time: -1,
+    wall_time: 1_000,
+};

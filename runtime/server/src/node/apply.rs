@@ -8,7 +8,7 @@ use super::{Node, lock};
 use crate::api::{ApplyRequest, Plan, PlannedChange};
 use crate::refusal::Refusal;
 use crate::registry::{Entry, PipelineDetails, PipelineEntry, now_ms};
-use broker::{Cleanup, CommittedOffset, CreateOutcome, Fencing, Isolation, NewTopic, OffsetAt};
+use broker::{Cleanup, CommittedOffset, CreateOutcome, ErrorKind, Fencing, Isolation, NewTopic, OffsetAt};
 use pipeline::{ModuleRef, Undescribed};
 use record::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,9 @@ use worker::placement;
 
 /// Fencing of a dead or deleted owner takes well under a second on a live broker.
 const FENCE_WAIT: Duration = Duration::from_secs(30);
+
+/// For the group to become empty, beyond the session timeout.
+const GROUP_WAIT: Duration = Duration::from_secs(10);
 
 /// What a file comes to on this cluster now.
 struct Prepared {
@@ -277,7 +280,7 @@ impl Node {
             }
         }
         admin.delete(&topics.into_iter().collect::<Vec<_>>())?;
-        admin.delete_group(name)?;
+        self.delete_group(name)?;
         let state = self.config.data_dir.join("state").join(name);
         if state.exists() {
             std::fs::remove_dir_all(&state)
@@ -288,6 +291,21 @@ impl Node {
             Some(_) => Ok(vec![(control::key(name), None)]),
         })?;
         Ok(())
+    }
+
+    /// Another node's member, or one that died, is in the group until its session ends.
+    fn delete_group(&self, name: &str) -> Result<(), Refusal> {
+        let deadline = Instant::now() + self.config.session_timeout + GROUP_WAIT;
+        let mut admin = self.broker.admin()?;
+        loop {
+            match admin.delete_group(name) {
+                Err(error) if Instant::now() < deadline && error.kind != ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(error) if error.kind != ErrorKind::NotFound => return Err(error.into()),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn fence_all(&self, entry: &PipelineEntry) -> Result<(), Refusal> {

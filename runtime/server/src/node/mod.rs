@@ -33,6 +33,9 @@ use worker::control::State;
 
 /// How often a broker that does not answer is tried again at start.
 const BROKER_RETRY: Duration = Duration::from_secs(1);
+/// How long one try waits: long enough for TLS on a busy machine, short enough that the log soon says what is wrong.
+const BROKER_TRY_MIN: Duration = Duration::from_millis(500);
+const BROKER_TRY_MAX: Duration = Duration::from_secs(3);
 /// How often the control topic is looked at for what other nodes wrote.
 const WATCH: Duration = Duration::from_millis(500);
 /// How often retention and compaction of the embedded log get a turn.
@@ -128,7 +131,7 @@ impl Node {
             .collect();
         for name in gone {
             if let Some(mut pipeline) = running.remove(&name) {
-                pipeline.stop();
+                if wanted.contains_key(&name) { pipeline.stop() } else { pipeline.leave() }
             }
         }
         for (name, entry) in &wanted {
@@ -181,11 +184,17 @@ fn open_broker(config: &Config) -> Result<Opened, Refusal> {
         let log = local::Log::open(&config.data_dir.join("log"), options)?;
         return Ok((Arc::new(log.clone()), Some(log)));
     }
-    let kafka = kafka::Kafka::new(&config.brokers, config.kafka_settings())?;
     let deadline = Instant::now() + config.broker_timeout;
+    let connect = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = left.clamp(BROKER_TRY_MIN, BROKER_TRY_MAX);
+        let kafka = kafka::Kafka::connect(&config.brokers, config.kafka_settings(), wait)?;
+        let cluster = kafka.admin()?.cluster_id()?;
+        Ok::<_, broker::Error>((kafka, cluster))
+    };
     loop {
-        match kafka.admin().and_then(|mut admin| admin.cluster_id()) {
-            Ok(cluster) => {
+        match connect() {
+            Ok((kafka, cluster)) => {
                 tracing::info!(brokers = %config.brokers, %cluster, "connected to Kafka");
                 return Ok((Arc::new(kafka), None));
             }

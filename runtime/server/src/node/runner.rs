@@ -33,6 +33,8 @@ const POSITIONS_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
     stop: AtomicBool,
+    /// Leave the group at the end, for a pipeline that is gone; a bounce keeps the membership.
+    leave: AtomicBool,
     paused: AtomicBool,
     /// Milliseconds of [`clock`] at which the membership was last confirmed; -1 before.
     confirmed_at: AtomicI64,
@@ -94,6 +96,7 @@ impl Shared {
         Self {
             threads: threads.into_iter().map(share).collect(),
             stop: AtomicBool::new(false),
+            leave: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             confirmed_at: AtomicI64::new(-1),
             trouble: Mutex::default(),
@@ -177,6 +180,12 @@ impl RunningPipeline {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
+    /// As [`RunningPipeline::stop`], and leaves the group.
+    pub(crate) fn leave(&mut self) {
+        self.shared.leave.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
     /// Commits, closes, and waits for it.
     pub(crate) fn stop(&mut self) {
         self.ask_to_stop();
@@ -229,7 +238,7 @@ fn coordinate(
         let request = match requests.recv_timeout(COORDINATOR_PAUSE) {
             Ok(request) => Some(request),
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return,
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
         let polled = match &mut coordinator {
             Some(coordinator) => advance(coordinator, shared),
@@ -254,6 +263,12 @@ fn coordinate(
             // A thread that waits no longer has drawn its conclusion.
             drop(request.answer.send(done));
         }
+    }
+    if shared.leave.load(Ordering::Relaxed)
+        && let Some(coordinator) = coordinator
+        && let Err(error) = coordinator.finish()
+    {
+        tracing::warn!(pipeline = %options.pipeline, %error, "left the group by silence, which takes a session");
     }
 }
 

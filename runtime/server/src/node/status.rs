@@ -5,6 +5,8 @@ use crate::api::{Pipeline, Restored, Status, Store, Task};
 use crate::refusal::Refusal;
 use crate::registry::PipelineEntry;
 use crate::text;
+use broker::{Isolation, OffsetAt};
+use record::TopicPartition;
 use std::collections::BTreeMap;
 use topology::{Guarantee, NodeKind, StoreKind};
 use worker::control::State;
@@ -67,6 +69,7 @@ impl Node {
     fn add_running(&self, shown: &mut Pipeline) {
         let running = lock(&self.running);
         let Some(running) = running.get(&shown.name) else { return };
+        let mut tasks: Vec<(String, TaskStatus)> = Vec::new();
         shown.problems.extend(running.failure.clone());
         shown.problems.extend(lock(&running.shared.trouble).clone().map(|t| format!("membership: {t}")));
         for thread in &running.shared.threads {
@@ -75,10 +78,30 @@ impl Node {
             for (name, count) in counters(&status.counters) {
                 *shown.counters.entry(name.to_owned()).or_default() += count;
             }
-            shown.tasks.extend(status.tasks.iter().map(|task| shown_task(&thread.id, task)));
+            tasks.extend(status.tasks.into_iter().map(|task| (thread.id.clone(), task)));
         }
+        let ends = self.ends(&tasks);
+        shown.tasks.extend(tasks.iter().map(|(thread, task)| shown_task(thread, task, ends.as_ref())));
         shown.tasks.sort_by(|a, b| a.task.cmp(&b.task));
     }
+
+    /// Ends of all source partitions, asked after the positions were taken: so no lag is shown smaller than it was.
+    /// Records of open transactions count, since they will be there to process. `None` while the broker does not answer.
+    fn ends(&self, tasks: &[(String, TaskStatus)]) -> Option<Ends> {
+        let sources = tasks.iter().flat_map(|(_, task)| task.positions.iter().map(|(partition, _)| partition.clone()));
+        let sources: Vec<TopicPartition> = sources.collect();
+        let mut admin = self.broker.admin().ok()?;
+        let ends = admin.offsets(&sources, OffsetAt::End(Isolation::ReadUncommitted)).ok()?;
+        Some(sources.into_iter().zip(ends).collect())
+    }
+}
+
+type Ends = BTreeMap<TopicPartition, i64>;
+
+/// Records between the committed positions and the ends; `None` until both are known.
+fn lag(task: &TaskStatus, ends: Option<&Ends>) -> Option<i64> {
+    let behind = |(partition, at): &(TopicPartition, i64)| Some((ends?.get(partition)? - at).max(0));
+    if task.positions.is_empty() { None } else { task.positions.iter().map(behind).sum() }
 }
 
 fn state(entry: &PipelineEntry, shown: &Pipeline, tasks: usize) -> &'static str {
@@ -116,7 +139,7 @@ fn stores(entry: &PipelineEntry) -> Vec<Store> {
     entry.details.topology.stores.iter().map(shown).collect()
 }
 
-fn shown_task(thread: &str, task: &TaskStatus) -> Task {
+fn shown_task(thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
     let (state, restored, reason) = match &task.state {
         TaskState::Waiting => ("waiting", None, None),
         TaskState::Starting => ("starting", None, None),
@@ -132,7 +155,7 @@ fn shown_task(thread: &str, task: &TaskStatus) -> Task {
         task: task.task.to_string(),
         thread: thread.to_owned(),
         state: state.to_owned(),
-        lag: task.lag,
+        lag: lag(task, ends),
         restored,
         reason,
     }

@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::registry::now_ms;
 use crate::text;
 use broker::{
-    Cleanup, ConsumerOptions, CreateOutcome, Isolation, NewTopic, OffsetAt, Partitioning, ProducerOptions,
+    Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, ProducerOptions,
     TopicDescription,
 };
 use record::{BatchBuilder, Fetched, TopicPartition, partition_of};
@@ -41,8 +41,15 @@ impl Node {
         let mut topics = Vec::new();
         for topic in admin.topics()? {
             let partitions = partitions_of(&topic);
-            let first = admin.offsets(&partitions, OffsetAt::Earliest)?;
-            let next = admin.offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?;
+            let offsets = admin.offsets(&partitions, OffsetAt::Earliest).and_then(|first| {
+                Ok((first, admin.offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?))
+            });
+            let (first, next) = match offsets {
+                Ok(offsets) => offsets,
+                // Deleted since the list was made.
+                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) => continue,
+                Err(error) => return Err(error.into()),
+            };
             topics.push(Topic {
                 internal: self.is_internal(&topic.name),
                 partitions: topic.partitions,

@@ -91,9 +91,16 @@ impl Registry {
     /// # Errors
     /// [`Error::Broker`], [`Error::Timeout`] or [`Error::Record`].
     pub fn refresh(&mut self) -> Result<bool, Error> {
-        let at = OffsetAt::End(Isolation::ReadCommitted);
-        let end = self.broker.admin()?.offsets(std::slice::from_ref(&self.control), at)?;
-        let end = end.first().copied().unwrap_or(0);
+        self.read_on(Isolation::ReadCommitted)
+    }
+
+    /// To where the log ends now; `ReadUncommitted` waits for transactions that are being committed.
+    fn read_on(&mut self, end: Isolation) -> Result<bool, Error> {
+        let end = self.broker.admin()?.offsets(std::slice::from_ref(&self.control), OffsetAt::End(end))?;
+        self.read_to(end.first().copied().unwrap_or(0))
+    }
+
+    fn read_to(&mut self, end: i64) -> Result<bool, Error> {
         let mut changed = false;
         let view = &mut self.view;
         read_to(&mut *self.reader, &self.control, end, |key, value| {
@@ -137,7 +144,7 @@ impl Registry {
             Some(writer) => writer,
             None => self.new_writer()?,
         };
-        self.refresh()?;
+        self.read_on(Isolation::ReadUncommitted)?;
         let entries = change(&self.view).map_err(Error::Refused)?;
         if entries.is_empty() {
             self.writer = Some(writer);
@@ -151,8 +158,11 @@ impl Registry {
         writer.begin()?;
         writer.send(&self.control.topic, Partitioning::Fixed(0), &rows.finish(), 0)?;
         writer.commit()?;
+        // Not the read-committed end of now: the marker may reach the partition after the commit was answered.
+        let written = writer.take_delivered().into_iter().find(|(partition, _)| *partition == self.control);
         self.writer = Some(writer);
-        self.refresh()?;
+        let end = written.map_or(0, |(_, offset)| offset + 1);
+        self.read_to(end)?;
         Ok(())
     }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use record::{Batch, BatchBuilder, Fetched, TopicPartition};
 use state::memory::Memory;
-use topology::StoreKind;
 
 use crate::{Error, Options, Processor, Ran, Task, TaskId};
 use module::TestModule;
@@ -50,16 +49,24 @@ type Row = (Option<Vec<u8>>, Option<Vec<u8>>, i64, Vec<(String, Option<Vec<u8>>)
 fn rows_of(batch: &Batch) -> Vec<Row> {
     let headers = |row| batch.headers().map(|h| h.row(row).to_vec()).unwrap_or_default();
     (0..batch.len())
-        .map(|i| (batch.key(i).map(<[u8]>::to_vec), batch.value(i).map(<[u8]>::to_vec), batch.timestamps()[i], headers(i)))
+        .map(|i| {
+            (
+                batch.key(i).map(<[u8]>::to_vec),
+                batch.value(i).map(<[u8]>::to_vec),
+                batch.timestamps()[i],
+                headers(i),
+            )
+        })
         .collect()
 }
+
+type ChangelogRow = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
 /// What must be equal.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     topics: BTreeMap<String, Vec<Row>>,
-    /// With the time of a timestamped store's row, else 0.
-    changelogs: BTreeMap<usize, Vec<(Option<Vec<u8>>, Option<Vec<u8>>, i64)>>,
+    changelogs: BTreeMap<usize, Vec<ChangelogRow>>,
     stores: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
     times: Vec<i64>,
     positions: Vec<(TopicPartition, i64)>,
@@ -87,7 +94,11 @@ fn phases(dice: &mut Dice, sources: &[TopicPartition]) -> Vec<Phase> {
                             let value = (!dice.chance(4)).then(|| format!("r{}", dice.below(1_000_000)).into_bytes());
                             let late = if dice.chance(20) { dice.below(40) as i64 } else { 0 };
                             let timestamp = if dice.chance(2) { -1 } else { (time - late).max(0) };
-                            let headers = if dice.chance(20) { vec![("h".to_owned(), None)] } else { Vec::new() };
+                            let headers = if dice.chance(20) {
+                                vec![("h".to_owned(), None)]
+                            } else {
+                                Vec::new()
+                            };
                             (offsets[source], (key, value, timestamp, headers))
                         })
                         .collect();
@@ -112,7 +123,12 @@ fn feed(task: &mut Task, phase: &Phase, cuts: &mut Dice) {
             }
             let offsets: Vec<i64> = now.iter().map(|(offset, _)| *offset).collect();
             let next = offsets.last().unwrap() + 1;
-            let fetched = Fetched { partition: partition.clone(), offsets, records: batch.finish(), next };
+            let fetched = Fetched {
+                partition: partition.clone(),
+                offsets,
+                records: batch.finish(),
+                next,
+            };
             task.add(fetched).unwrap();
         }
         task.set_end(partition, true);
@@ -148,8 +164,15 @@ fn new_task(world: &World, memory: &Memory) -> Task {
         processors.insert(*node, Box::new(TestModule::new(config.clone())));
     }
     let partitions = ["out", "out-2", "dead"].map(|t| (t.to_owned(), 3));
-    let options = Options { partition_count_of: partitions.into(), run_records_max: 1, ..Options::default() };
-    let id = TaskId { sub_topology: 0, partition: 0 };
+    let options = Options {
+        partition_count_of: partitions.into(),
+        run_records_max: 1,
+        ..Options::default()
+    };
+    let id = TaskId {
+        sub_topology: 0,
+        partition: 0,
+    };
     Task::new(topology, id, processors, Box::new(memory.clone()), options).unwrap()
 }
 
@@ -194,14 +217,13 @@ fn execute(world: &World, phases: &[Phase], mut cuts: Option<Dice>) -> Executed 
             }
         }
         for staged in task.take_staged() {
-            seen.topics.entry(staged.topic.to_string()).or_default().extend(rows_of(&staged.batch));
+            seen.topics
+                .entry(staged.topic.to_string())
+                .or_default()
+                .extend(rows_of(&staged.batch));
         }
         for (store, batch) in task.changelog_rows().unwrap() {
-            let timed = world.topology.stores[store].kind == StoreKind::Timestamped;
-            let rows = rows_of(&batch).into_iter().map(|(k, v, time, _)| {
-                let time = if timed && v.is_some() { time } else { 0 };
-                (k, v, time)
-            });
+            let rows = rows_of(&batch).into_iter().map(|(k, v, time, _)| (k, v, time));
             seen.changelogs.entry(store).or_default().extend(rows);
         }
         let offsets: Vec<(usize, i64)> = (0..task.changelogs().len()).map(|s| (s, number as i64)).collect();
@@ -214,9 +236,61 @@ fn execute(world: &World, phases: &[Phase], mut cuts: Option<Dice>) -> Executed 
     }
     seen.stores = (0..task.changelogs().len()).map(|s| memory.entries(s)).collect();
     let metrics = task.metrics().clone();
-    let modules = metrics.nodes.iter().enumerate().filter(|(i, _)| world.modules.contains_key(i));
+    let modules = metrics
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| world.modules.contains_key(i));
     let call_rows_max = modules.map(|(_, n)| n.call_rows_max).max().unwrap_or(0);
-    Executed { seen, call_rows_max, metrics }
+    Executed {
+        seen,
+        call_rows_max,
+        metrics,
+    }
+}
+
+/// Says where two executions differ first.
+fn compare(found: &Seen, expected: &Seen, world: &str) {
+    let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
+    let row = |r: &Row| {
+        format!(
+            "{:?} {:?} {} {:?}",
+            text(&r.0),
+            text(&r.1),
+            r.2,
+            r.3.iter().map(|h| text(&h.1))
+        )
+    };
+    for (topic, rows) in &expected.topics {
+        let other = found.topics.get(topic).cloned().unwrap_or_default();
+        let at = rows
+            .iter()
+            .zip(&other)
+            .position(|(a, b)| a != b)
+            .unwrap_or(other.len().min(rows.len()));
+        let (ours, theirs) = (other.get(at).map(row), rows.get(at).map(row));
+        assert!(
+            other == *rows,
+            "{world}, {topic}, row {at}: found {ours:?}, expected {theirs:?}"
+        );
+    }
+    for (store, rows) in &expected.changelogs {
+        let other = found.changelogs.get(store).cloned().unwrap_or_default();
+        let at = rows
+            .iter()
+            .zip(&other)
+            .position(|(a, b)| a != b)
+            .unwrap_or(other.len().min(rows.len()));
+        let (ours, theirs) = (other.get(at), rows.get(at));
+        assert!(
+            other == *rows,
+            "{world}, changelog of store {store}, row {at}: found {ours:?}, expected {theirs:?}"
+        );
+    }
+    assert_eq!(found.times, expected.times, "{world}, stream times");
+    assert_eq!(found.walls, expected.walls, "{world}, wall times");
+    assert_eq!(found.positions, expected.positions, "{world}, positions");
+    assert_eq!(found, expected, "{world}");
 }
 
 /// What a restore from the changelogs gives.
@@ -236,7 +310,10 @@ fn restored(world: &World, seen: &Seen) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
 
 /// Number of worlds of each shape.
 fn seeds() -> u64 {
-    std::env::var("WASMILL_EXACTNESS_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60)
+    std::env::var("WASMILL_EXACTNESS_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(60)
 }
 
 #[test]
@@ -251,16 +328,12 @@ fn batches_give_what_the_records_one_by_one_give() {
             let phases = phases(&mut dice, &sources);
             let one_by_one = execute(&world, &phases, None);
             let batched = execute(&world, &phases, Some(Dice::new(dice.next())));
-            for (topic, expected) in &one_by_one.seen.topics {
-                let found = batched.seen.topics.get(topic).cloned().unwrap_or_default();
-                let first = expected.iter().zip(&found).position(|(a, b)| a != b);
-                let at = first.unwrap_or(found.len().min(expected.len()));
-                let pair = (expected.get(at), found.get(at));
-                assert!(found == *expected, "{shape}, seed {seed}, {topic}, row {at}: {pair:?}\n{:#?}", world.modules);
-            }
-            assert_eq!(batched.seen, one_by_one.seen, "{shape}, seed {seed}");
+            compare(&batched.seen, &one_by_one.seen, &format!("{shape}, seed {seed}"));
             for (store, entries) in restored(&world, &batched.seen).iter().enumerate() {
-                assert_eq!(*entries, batched.seen.stores[store], "{shape}, seed {seed}, restored store {store}");
+                assert_eq!(
+                    *entries, batched.seen.stores[store],
+                    "{shape}, seed {seed}, restored store {store}"
+                );
             }
             let of_shape = largest.entry(shape).or_default();
             *of_shape = (*of_shape).max(batched.call_rows_max);
@@ -280,7 +353,10 @@ fn batches_give_what_the_records_one_by_one_give() {
     }
     for (shape, rows) in &largest {
         // Where a store is used upstream and downstream, rows go one by one.
-        assert!(*rows > 1 || *shape == "a store read downstream of its writer", "{shape}: no call had two rows");
+        assert!(
+            *rows > 1 || *shape == "a store read downstream of its writer",
+            "{shape}: no call had two rows"
+        );
     }
     for (what, count) in &met {
         assert!(*count > 0, "no {what} occurred: {met:?}");

@@ -48,7 +48,9 @@ impl TestModule {
 }
 
 fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
-    parts.iter().fold(mix(seed), |h, part| part.iter().fold(mix(h), |h, b| mix(h ^ u64::from(*b))))
+    parts.iter().fold(mix(seed), |h, part| {
+        part.iter().fold(mix(h), |h, b| mix(h ^ u64::from(*b)))
+    })
 }
 
 /// Reads, changes and sometimes deletes an entry of each store; what it saw.
@@ -57,7 +59,10 @@ fn touch(context: &mut Context, key: &[u8], h: u64) -> u64 {
     for store in context.store_of.clone() {
         let timestamped = context.stores.spec(store).unwrap().timestamped;
         let skip = if timestamped { 8 } else { 0 };
-        let old = context.stores.read(store, key, |v| v.map(|v| hash(1, &[&v[skip..]]))).unwrap();
+        let old = context
+            .stores
+            .read(store, key, |v| v.map(|v| hash(1, &[&v[skip..]])))
+            .unwrap();
         saw = mix(saw ^ old.unwrap_or(7));
         match h % 10 {
             0 => context.stores.write(store, key, None, 5).unwrap(),
@@ -67,7 +72,10 @@ fn touch(context: &mut Context, key: &[u8], h: u64) -> u64 {
                     seen = hash(seen, &[key, &value[skip..]]);
                     true
                 };
-                context.stores.scan(store, &Bounds::prefix(b"k"), h % 20 < 10, visit).unwrap();
+                context
+                    .stores
+                    .scan(store, &Bounds::prefix(b"k"), h % 20 < 10, visit)
+                    .unwrap();
                 saw = mix(saw ^ seen);
             }
             2 => context.stores.delete_range(store, b"k1", b"k3").unwrap(),
@@ -90,9 +98,19 @@ struct Made {
 impl Processor for TestModule {
     fn open(&mut self, context: &mut Context) -> Result<(), Failure> {
         if self.config.opens_schedule {
-            let schedule = Schedule { every_ms: 17, clock: Clock::StreamTime, anchor: Some(3) };
-            context.start_schedule("opened", schedule, None).map_err(Failure::Guest)?;
-            let schedule = Schedule { every_ms: 10, clock: Clock::WallTime, anchor: Some(0) };
+            let schedule = Schedule {
+                every_ms: 17,
+                clock: Clock::StreamTime,
+                anchor: Some(3),
+            };
+            context
+                .start_schedule("opened", schedule, None)
+                .map_err(Failure::Guest)?;
+            let schedule = Schedule {
+                every_ms: 10,
+                clock: Clock::WallTime,
+                anchor: Some(0),
+            };
             context.start_schedule("wall", schedule, None).map_err(Failure::Guest)?;
         }
         Ok(())
@@ -113,10 +131,16 @@ impl Processor for TestModule {
             let port = input.ports.get(row).copied().unwrap_or(0);
             let origin = (input.origin.offsets.get(row), input.origin.partition_of.get(row));
             let identity = format!("{time} {stream_time} {port} {origin:?}");
-            let h = hash(config.seed, &[key, input.batch.value(row).unwrap_or(b"null"), identity.as_bytes()]);
+            let h = hash(
+                config.seed,
+                &[key, input.batch.value(row).unwrap_or(b"null"), identity.as_bytes()],
+            );
             if h % 100 < config.traps && !blameless {
                 self.dead = true;
-                return Err(Failure::Trap { cause: format!("trap of {h:x}"), backtrace: String::new() });
+                return Err(Failure::Trap {
+                    cause: format!("trap of {h:x}"),
+                    backtrace: String::new(),
+                });
             }
             let dice = mix(h) % 100;
             let outcome = if blameless {
@@ -124,7 +148,10 @@ impl Processor for TestModule {
             } else if dice < config.fails {
                 Some(RowOutcome::Fail(format!("{h:x}")))
             } else if dice < config.fails + config.retries && now.wall_time % 1000 < (h % 150) as i64 {
-                Some(RowOutcome::Retry { after_ms: (h % 7) as u32, reason: format!("{h:x}") })
+                Some(RowOutcome::Retry {
+                    after_ms: (h % 7) as u32,
+                    reason: format!("{h:x}"),
+                })
             } else {
                 None
             };
@@ -135,10 +162,20 @@ impl Processor for TestModule {
             }
             let saw = touch(context, key, mix(h + 1));
             if mix(h + 2) % 100 < config.schedules {
-                let clock = if h % 3 == 0 { Clock::WallTime } else { Clock::StreamTime };
-                let anchor = (h % 4 == 0).then_some(stream_time + 1 + (h % 9) as i64);
-                let schedule = Schedule { every_ms: 1 + h % 23, clock, anchor };
-                context.start_schedule(&format!("s{}", h % 3), schedule, Some(row as u32)).map_err(Failure::Guest)?;
+                let clock = if h.is_multiple_of(3) {
+                    Clock::WallTime
+                } else {
+                    Clock::StreamTime
+                };
+                let anchor = h.is_multiple_of(4).then_some(stream_time + 1 + (h % 9) as i64);
+                let schedule = Schedule {
+                    every_ms: 1 + h % 23,
+                    clock,
+                    anchor,
+                };
+                context
+                    .start_schedule(&format!("s{}", h % 3), schedule, Some(row as u32))
+                    .map_err(Failure::Guest)?;
             }
             let dice = mix(h + 3) % 100;
             if dice < config.drops {
@@ -151,12 +188,20 @@ impl Processor for TestModule {
                 kept.push(false);
                 continue;
             }
-            kept.push(mix(h + 4) % 3 > 0);
-            let rows = if config.style == Style::FlatMap { mix(h + 5) % 4 } else { 1 };
+            kept.push(!mix(h + 4).is_multiple_of(3));
+            let rows = if config.style == Style::FlatMap {
+                mix(h + 5) % 4
+            } else {
+                1
+            };
             for ordinal in 0..rows {
                 made.causes.push(row as u32);
-                made.targets.push((mix(h + 6 + ordinal) % u64::from(config.ports)) as u32);
-                made.values.append_value(format!("{:x}", hash(saw + ordinal, &[identity.as_bytes(), &h.to_be_bytes()])));
+                made.targets
+                    .push((mix(h + 6 + ordinal) % u64::from(config.ports)) as u32);
+                made.values.append_value(format!(
+                    "{:x}",
+                    hash(saw + ordinal, &[identity.as_bytes(), &h.to_be_bytes()])
+                ));
             }
         }
         let outcomes: Vec<(u32, RowOutcome)> = outcomes.into_iter().collect();
@@ -189,13 +234,24 @@ impl Processor for TestModule {
         match h % 6 {
             0 | 1 => context.schedules.stop(name),
             2 => {
-                let schedule = Schedule { every_ms: 1 + h % 50, clock: Clock::StreamTime, anchor: None };
-                context.start_schedule("again", schedule, None).map_err(Failure::Guest)?;
+                let schedule = Schedule {
+                    every_ms: 1 + h % 50,
+                    clock: Clock::StreamTime,
+                    anchor: None,
+                };
+                context
+                    .start_schedule("again", schedule, None)
+                    .map_err(Failure::Guest)?;
             }
             _ => {}
         }
         let targets = (self.config.ports > 1).then_some(made.targets);
-        Ok(Emission { targets, keys: Some(keys.finish()), values: Some(made.values.finish()), ..Emission::default() })
+        Ok(Emission {
+            targets,
+            keys: Some(keys.finish()),
+            values: Some(made.values.finish()),
+            ..Emission::default()
+        })
     }
 
     fn renew(&mut self) -> Result<(), Failure> {

@@ -44,22 +44,48 @@ type From = (usize, u32);
 impl Build<'_> {
     fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
         let edges = (0..).zip(inputs).flat_map(|(to_port, from)| {
-            from.iter().map(move |(from, from_port)| Edge { from: *from, from_port: *from_port, to_port })
+            from.iter().map(move |(from, from_port)| Edge {
+                from: *from,
+                from_port: *from_port,
+                to_port,
+            })
         });
         let name = format!("n{}", self.nodes.len());
-        self.nodes.push(Node { name, kind, inputs: edges.collect() });
+        self.nodes.push(Node {
+            name,
+            kind,
+            inputs: edges.collect(),
+        });
         self.nodes.len() - 1
     }
 
     fn source(&mut self, topics: &[&str]) -> usize {
         let topics = topics.iter().map(|t| (*t).to_owned()).collect();
         let (key, value, start) = (Format::Bytes, Format::Bytes, Start::Earliest);
-        self.node(NodeKind::Source(Source { topics, kind: SourceKind::Stream, key, value, start, create: None }), &[])
+        self.node(
+            NodeKind::Source(Source {
+                topics,
+                kind: SourceKind::Stream,
+                key,
+                value,
+                start,
+                create: None,
+            }),
+            &[],
+        )
     }
 
     fn sink(&mut self, topic: &str, from: &[From]) -> usize {
         let (key, value) = (Format::Bytes, Format::Bytes);
-        self.node(NodeKind::Sink(Sink { topic: topic.to_owned(), key, value, create: None }), &[from])
+        self.node(
+            NodeKind::Sink(Sink {
+                topic: topic.to_owned(),
+                key,
+                value,
+                create: None,
+            }),
+            &[from],
+        )
     }
 
     fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
@@ -107,8 +133,16 @@ impl Build<'_> {
             needs_headers: false,
             needs_origin: self.dice.chance(50),
             needs_stream_times: true,
-            on_error: if self.dice.chance(50) { OnError::Skip } else { OnError::DeadLetter },
-            retries: Retries { max: 3, backoff_ms_min: 1, backoff_ms_max: 5 },
+            on_error: if self.dice.chance(50) {
+                OnError::Skip
+            } else {
+                OnError::DeadLetter
+            },
+            retries: Retries {
+                max: 3,
+                backoff_ms_min: 1,
+                backoff_ms_max: 5,
+            },
             limits: Limits::default(),
         };
         let node = self.node(NodeKind::Module(step), inputs);
@@ -118,11 +152,28 @@ impl Build<'_> {
 
     fn count(&mut self, from: &[From], emit: Emit) -> usize {
         let store = self.store(StoreKind::Timestamped, emit);
-        let function = [AggregateFunction::Count, AggregateFunction::First, AggregateFunction::Max]
-            [self.dice.below(3) as usize];
-        let result = if function == AggregateFunction::Count { Format::I64 } else { Format::Bytes };
+        let function = [
+            AggregateFunction::Count,
+            AggregateFunction::First,
+            AggregateFunction::Max,
+        ][self.dice.below(3) as usize];
+        let result = if function == AggregateFunction::Count {
+            Format::I64
+        } else {
+            Format::Bytes
+        };
         let of_format = Format::Bytes;
-        self.node(NodeKind::Aggregate(Aggregate { function, of: Selector::Value, of_format, result, store, emit }), &[from])
+        self.node(
+            NodeKind::Aggregate(Aggregate {
+                function,
+                of: Selector::Value,
+                of_format,
+                result,
+                store,
+                emit,
+            }),
+            &[from],
+        )
     }
 
     fn finish(mut self) -> World {
@@ -144,7 +195,9 @@ impl Build<'_> {
                 nodes: self.nodes,
                 stores: self.stores,
                 sub_topologies: vec![sub],
-                dead_letters: Some(DeadLetters { topic: if self.dice.chance(20) { "out" } else { "dead" }.into() }),
+                dead_letters: Some(DeadLetters {
+                    topic: if self.dice.chance(20) { "out" } else { "dead" }.into(),
+                }),
             },
             modules: self.modules,
             may_abort: self.rates[4] == 0,
@@ -154,9 +207,21 @@ impl Build<'_> {
 
 pub fn build(shape: &str, dice: &mut Dice) -> World {
     let rate = |dice: &mut Dice, most: u64| if dice.chance(50) { dice.below(most + 1) } else { 0 };
-    let rates =
-        [rate(dice, 12), rate(dice, 8), rate(dice, 6), rate(dice, 4), rate(dice, 6), rate(dice, 3)];
-    let mut b = Build { dice, nodes: Vec::new(), stores: Vec::new(), modules: BTreeMap::new(), rates };
+    let rates = [
+        rate(dice, 12),
+        rate(dice, 8),
+        rate(dice, 6),
+        rate(dice, 4),
+        rate(dice, 6),
+        rate(dice, 3),
+    ];
+    let mut b = Build {
+        dice,
+        nodes: Vec::new(),
+        stores: Vec::new(),
+        modules: BTreeMap::new(),
+        rates,
+    };
     match shape {
         "a fork that rejoins" => rejoin(&mut b),
         "a store read downstream of its writer" => downstream(&mut b),
@@ -207,7 +272,11 @@ fn siblings(b: &mut Build<'_>) {
 fn table(b: &mut Build<'_>) {
     let t = b.source(&["in-a"]);
     let s = b.source(&["in-b"]);
-    let emit = if b.dice.chance(50) { Emit::OnCommit } else { Emit::EveryUpdate };
+    let emit = if b.dice.chance(50) {
+        Emit::OnCommit
+    } else {
+        Emit::EveryUpdate
+    };
     let store = b.store(StoreKind::Timestamped, emit);
     let table = b.node(NodeKind::ToTable { store }, &[&[(t, 0)]]);
     let reader = b.module(&[&[(s, 0)]], 1, &[store]);
@@ -227,7 +296,10 @@ fn several(b: &mut Build<'_>) {
 
 fn branch(b: &mut Build<'_>) {
     let s = b.source(&["in-a"]);
-    let begins = |of, prefix: &str| Predicate::StartsWith { of, prefix: prefix.into() };
+    let begins = |of, prefix: &str| Predicate::StartsWith {
+        of,
+        prefix: prefix.into(),
+    };
     let branches = vec![
         ("one".to_owned(), begins(Selector::Key, "k1")),
         ("two".to_owned(), begins(Selector::Value, "r1")),
@@ -259,11 +331,14 @@ fn tables(b: &mut Build<'_>) {
 
 fn crossing(b: &mut Build<'_>) {
     let s = b.source(&["in-a"]);
-    let (one, two) =
-        (b.store(StoreKind::KeyValue, Emit::EveryUpdate), b.store(StoreKind::KeyValue, Emit::EveryUpdate));
+    let (one, two) = (
+        b.store(StoreKind::KeyValue, Emit::EveryUpdate),
+        b.store(StoreKind::KeyValue, Emit::EveryUpdate),
+    );
     let x = b.module(&[&[(s, 0)]], 1, &[one]);
     let y = b.module(&[&[(s, 0)]], 1, &[one, two]);
-    let w = b.module(&[&[(if b.dice.chance(50) { x } else { s }, 0)]], 1, &[]);
+    let above = if b.dice.chance(50) { x } else { s };
+    let w = b.module(&[&[(above, 0)]], 1, &[]);
     let z = b.module(&[&[(w, 0)]], 1, &[two]);
     b.sink("out", &[(x, 0), (y, 0), (z, 0)]);
 }
@@ -273,11 +348,14 @@ fn anything(b: &mut Build<'_>) {
     if b.dice.chance(50) {
         ends.push((b.source(&["in-b"]), 0));
     }
-    let shared: Vec<usize> = (0..3).map(|_| b.store(StoreKind::KeyValue, Emit::EveryUpdate)).collect();
+    let shared: Vec<usize> = (0..3)
+        .map(|_| b.store(StoreKind::KeyValue, Emit::EveryUpdate))
+        .collect();
     for _ in 0..2 + b.dice.below(5) {
-        let mut pick = |b: &mut Build<'_>| -> Vec<From> {
-            let mut from: Vec<From> =
-                (0..1 + b.dice.below(2)).map(|_| ends[b.dice.below(ends.len() as u64) as usize]).collect();
+        let pick = |b: &mut Build<'_>| -> Vec<From> {
+            let mut from: Vec<From> = (0..1 + b.dice.below(2))
+                .map(|_| ends[b.dice.below(ends.len() as u64) as usize])
+                .collect();
             from.sort_unstable();
             from.dedup();
             from
@@ -285,7 +363,11 @@ fn anything(b: &mut Build<'_>) {
         match b.dice.below(6) {
             0 => {
                 let from = pick(b);
-                let emit = if b.dice.chance(30) { Emit::OnCommit } else { Emit::EveryUpdate };
+                let emit = if b.dice.chance(30) {
+                    Emit::OnCommit
+                } else {
+                    Emit::EveryUpdate
+                };
                 let node = b.count(&from, emit);
                 ends.push((node, 0));
             }

@@ -24,6 +24,9 @@ pub struct Leader {
     /// Dead ids that were fenced and have not lived since.
     fenced: BTreeSet<String>,
     fencing: BTreeMap<String, Box<dyn Fencing>>,
+    /// Nobody is judged dead before the reader's position has reached this: a placement that was read without the
+    /// `h:` record behind it would make healthy threads look dead. `None`: to be asked.
+    judge_from: Option<i64>,
     /// Nothing is planned before the reader's position has reached this; `None`: to be asked.
     read_to: Option<i64>,
 }
@@ -37,6 +40,7 @@ impl Leader {
             live_at: None,
             fenced: BTreeSet::new(),
             fencing: BTreeMap::new(),
+            judge_from: None,
             read_to: None,
         }
     }
@@ -57,15 +61,20 @@ impl Leader {
             self.live = member.live()?.into_iter().collect();
             self.live_at = Some(now);
         }
+        let Some(judge_from) = self.judge_from else {
+            self.judge_from = Some(stable_end(broker, reader)?);
+            return Ok(());
+        };
         // A group that does not know its leader is being rebalanced; nobody is judged by such a list.
-        if !self.live.contains(&options.node) || !self.fence_the_dead(options, broker, reader) {
+        if reader.position() < judge_from
+            || !self.live.contains(&options.node)
+            || !self.fence_the_dead(options, broker, reader)
+        {
             return Ok(());
         }
         let Some(read_to) = self.read_to else {
             // Asked after every fencing has ended: what the dead had committed lies below.
-            let at = OffsetAt::End(Isolation::ReadCommitted);
-            let ends = broker.admin()?.offsets(std::slice::from_ref(&reader.topic), at)?;
-            self.read_to = ends.first().copied();
+            self.read_to = Some(stable_end(broker, reader)?);
             return Ok(());
         };
         if reader.position() < read_to {
@@ -82,7 +91,10 @@ impl Leader {
         if plan.is_empty() {
             return Ok(());
         }
-        let placed = plan.placements.into_iter().map(|(task, p)| Record::Placement(task, Some(p)));
+        let placed = plan
+            .placements
+            .into_iter()
+            .map(|(task, p)| Record::Placement(task, Some(p)));
         let gone = plan.gone.into_iter().map(|node| Record::Node(node, None));
         let records: Vec<Record> = gone.chain(placed).collect();
         self.read_to = Some(self.publish(options, member, &reader.topic, &records)?);
@@ -138,7 +150,11 @@ impl Leader {
         let metadata = member.metadata();
         let doing = || format!("publish a placement of `{}`", options.pipeline);
         if metadata.member_id != self.pinned {
-            return Err(Error::new(ErrorKind::AbortTransaction, doing(), "the token was given to another member"));
+            return Err(Error::new(
+                ErrorKind::AbortTransaction,
+                doing(),
+                "the token was given to another member",
+            ));
         }
         let Some(producer) = &mut self.producer else {
             return Err(Error::new(ErrorKind::Configuration, doing(), "no producer"));
@@ -161,8 +177,25 @@ impl Leader {
             return Err(error);
         }
         let delivered = producer.take_delivered();
-        let last = delivered.iter().find(|(partition, _)| partition == topic).map(|(_, offset)| *offset);
+        let last = delivered
+            .iter()
+            .find(|(partition, _)| partition == topic)
+            .map(|(_, offset)| *offset);
         last.map(|offset| offset + 1)
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, doing(), "committed without a delivery report"))
     }
+}
+
+/// How far the placement can be read now, as its leader says.
+fn stable_end(broker: &dyn Broker, reader: &Reader) -> Result<i64, Error> {
+    let at = OffsetAt::End(Isolation::ReadCommitted);
+    let ends = broker.admin()?.offsets(std::slice::from_ref(&reader.topic), at)?;
+    let missing = || {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("ask for the end of {}", reader.topic),
+            "no answer",
+        )
+    };
+    ends.first().copied().ok_or_else(missing)
 }

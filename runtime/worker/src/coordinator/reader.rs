@@ -18,7 +18,13 @@ pub struct Reader {
 
 impl Reader {
     pub fn new(topic: TopicPartition, consumer: Box<dyn Consumer>) -> Self {
-        Self { topic, view: View::default(), consumer, assigned: false, position: 0 }
+        Self {
+            topic,
+            view: View::default(),
+            consumer,
+            assigned: false,
+            position: 0,
+        }
     }
 
     /// Everything below was read, control records included.

@@ -6,7 +6,10 @@ use super::*;
 use crate::placement::{Node, Record, Released, Start, Started};
 use uuid::Uuid;
 
-const RUN: Run = Run { incarnation: Uuid::from_u128(1), epoch: 1 };
+const RUN: Run = Run {
+    incarnation: Uuid::from_u128(1),
+    epoch: 1,
+};
 
 /// Xorshift: the same walk for the same seed.
 struct Dice(u64);
@@ -41,7 +44,12 @@ impl Walk {
             view: View::default(),
             offset: 0,
             live: BTreeSet::new(),
-            tasks: (0..tasks).map(|partition| TaskId { sub_topology: 0, partition }).collect(),
+            tasks: (0..tasks)
+                .map(|partition| TaskId {
+                    sub_topology: 0,
+                    partition,
+                })
+                .collect(),
             holders: BTreeMap::new(),
             mutant,
         }
@@ -56,14 +64,33 @@ impl Walk {
     fn says(&mut self, node: &str, state: NodeState, threads: u32) {
         self.live.insert(node.to_owned());
         let threads = (0..threads).map(|n| thread(node, n)).collect();
-        let node_record =
-            Node { run: RUN, state, threads, address: None, rack: None, restored: BTreeMap::new(), warm: Vec::new() };
+        let node_record = Node {
+            run: RUN,
+            state,
+            threads,
+            address: None,
+            rack: None,
+            restored: BTreeMap::new(),
+            warm: Vec::new(),
+        };
         self.write(&Record::Node(node.to_owned(), Some(node_record)));
     }
 
     fn plan(&self) -> Plan {
-        let Self { view, live, tasks, mutant, .. } = self;
-        plan(&Facts { run: RUN, tasks, view, live, mutant: *mutant })
+        let Self {
+            view,
+            live,
+            tasks,
+            mutant,
+            ..
+        } = self;
+        plan(&Facts {
+            run: RUN,
+            tasks,
+            view,
+            live,
+            mutant: *mutant,
+        })
     }
 
     /// The leader's turn: fence the dead, plan, publish.
@@ -84,7 +111,10 @@ impl Walk {
             if let (Some(old), Some(records)) = (old, records) {
                 let parties: Vec<&String> = std::iter::once(&old.owner).chain(&old.previous).collect();
                 let died = parties.iter().any(|p| !alive.contains(*p));
-                assert!(died || records.started_for(&old), "{task} moves again before its start was confirmed");
+                assert!(
+                    died || records.started_for(&old),
+                    "{task} moves again before its start was confirmed"
+                );
             }
             self.write(&Record::Placement(*task, Some(placement.clone())));
         }
@@ -102,12 +132,18 @@ impl Walk {
 
     /// A living thread does what the rules let it do for one task; `Err` when a task has two holders.
     fn act(&mut self, task: TaskId, alive: &BTreeSet<String>) -> Result<(), String> {
-        let Some(placement) = self.view.placement(RUN, task).cloned() else { return Ok(()) };
+        let Some(placement) = self.view.placement(RUN, task).cloned() else {
+            return Ok(());
+        };
         if let Some(previous) = placement.previous.clone().filter(|p| alive.contains(p)) {
             let owes = self.view.owed(RUN, &previous).any(|(id, _)| id == task);
             if owes {
                 self.holders.entry(task).or_default().remove(&previous);
-                let released = Released { run: RUN, task_epoch: placement.task_epoch, thread: previous };
+                let released = Released {
+                    run: RUN,
+                    task_epoch: placement.task_epoch,
+                    thread: previous,
+                };
                 self.write(&Record::Released(task, Some(released)));
                 return Ok(());
             }
@@ -115,7 +151,9 @@ impl Walk {
         if !alive.contains(&placement.owner) {
             return Ok(());
         }
-        let Some(Start::Fence(suspects)) = self.view.start(RUN, task) else { return Ok(()) };
+        let Some(Start::Fence(suspects)) = self.view.start(RUN, task) else {
+            return Ok(());
+        };
         let holders = self.holders.entry(task).or_default();
         for suspect in &suspects {
             holders.remove(suspect);
@@ -124,7 +162,11 @@ impl Walk {
         if holders.len() > 1 {
             return Err(format!("{task} has holders {holders:?} under {placement:?}"));
         }
-        let started = Started { run: RUN, task_epoch: placement.task_epoch, owner: placement.owner };
+        let started = Started {
+            run: RUN,
+            task_epoch: placement.task_epoch,
+            owner: placement.owner,
+        };
         self.write(&Record::Started(task, Some(started)));
         Ok(())
     }
@@ -182,11 +224,15 @@ fn walk(seed: u64, mutant: Option<Mutant>) -> Result<Walk, String> {
 fn a_task_has_one_holder_and_the_plan_comes_to_rest() {
     for seed in 1..=500 {
         let walk = walk(seed, None).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        let mut load: BTreeMap<String, usize> =
-            live_threads(RUN, &walk.view, &walk.live).into_iter().map(|t| (t, 0)).collect();
+        let mut load: BTreeMap<String, usize> = live_threads(RUN, &walk.view, &walk.live)
+            .into_iter()
+            .map(|t| (t, 0))
+            .collect();
         load.retain(|t, _| !t.starts_with("p-n3") || walk.view.nodes["n3"].state == NodeState::Ready);
         for task in &walk.tasks {
-            *load.get_mut(&walk.view.placement(RUN, *task).unwrap().owner).expect("placed on a ready thread") += 1;
+            *load
+                .get_mut(&walk.view.placement(RUN, *task).unwrap().owner)
+                .expect("placed on a ready thread") += 1;
         }
         let (low, high) = (load.values().min().unwrap(), load.values().max().unwrap());
         assert!(high - low <= 1, "seed {seed}: {load:?}");
@@ -196,7 +242,9 @@ fn a_task_has_one_holder_and_the_plan_comes_to_rest() {
 /// The suspects alone keep a task with one holder, even where the leader did not get to fence anybody.
 #[test]
 fn suspects_carry_the_safety() {
-    let without_leader = (1..=500).filter(|seed| walk_without_leader_fencing(*seed, None).is_err()).count();
+    let without_leader = (1..=500)
+        .filter(|seed| walk_without_leader_fencing(*seed, None).is_err())
+        .count();
     assert_eq!(without_leader, 0);
 }
 
@@ -227,5 +275,9 @@ fn a_bounce_moves_nothing_and_a_leaver_is_emptied() {
     assert!(walk.plan().is_empty());
     assert_eq!(walk.view.tasks, placed.tasks);
     walk.says("n1", NodeState::Leaving, 2);
-    assert_eq!(walk.plan().placements.len(), 2, "both tasks of the leaver, and no other");
+    assert_eq!(
+        walk.plan().placements.len(),
+        2,
+        "both tasks of the leaver, and no other"
+    );
 }

@@ -26,13 +26,20 @@ impl Admin for WorldAdmin {
     fn topics(&mut self) -> Result<Vec<TopicDescription>, Error> {
         let mut state = self.0.lock();
         state.reached("list topics")?;
-        Ok(state.topics.iter().map(|(name, topic)| description(name, topic)).collect())
+        Ok(state
+            .topics
+            .iter()
+            .map(|(name, topic)| description(name, topic))
+            .collect())
     }
 
     fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, Error> {
         let mut state = self.0.lock();
         state.reached("describe topics")?;
-        Ok(topics.iter().map(|name| state.topics.get(name).map(|t| description(name, t))).collect())
+        Ok(topics
+            .iter()
+            .map(|name| state.topics.get(name).map(|t| description(name, t)))
+            .collect())
     }
 
     fn create(&mut self, topics: &[NewTopic]) -> Result<Vec<CreateOutcome>, Error> {
@@ -46,7 +53,14 @@ impl Admin for WorldAdmin {
             }
             let partitions = vec![Log::default(); new.partitions.max(1) as usize];
             let id = state.number();
-            state.topics.insert(new.name.clone(), Topic { id, cleanup: new.cleanup, partitions });
+            state.topics.insert(
+                new.name.clone(),
+                Topic {
+                    id,
+                    cleanup: new.cleanup,
+                    partitions,
+                },
+            );
             outcomes.push(CreateOutcome::Created);
         }
         Ok(outcomes)
@@ -79,7 +93,11 @@ impl Admin for WorldAdmin {
         let of = |p: &TopicPartition| {
             let topic = state.topics.get(&*p.topic);
             let Some(log) = topic.and_then(|t| t.partitions.get(p.partition as usize)) else {
-                return Err(Error::new(ErrorKind::NotFound, format!("ask for offsets of {p}"), "no such partition"));
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("ask for offsets of {p}"),
+                    "no such partition",
+                ));
             };
             Ok(match at {
                 OffsetAt::Earliest => log.start,
@@ -87,22 +105,22 @@ impl Admin for WorldAdmin {
                 OffsetAt::End(Isolation::ReadUncommitted) => log.end(),
                 OffsetAt::Time(time) => {
                     let rows = log.rows();
-                    rows.iter().find(|r| r.timestamp >= time).map_or_else(|| log.end(), |r| r.offset)
+                    rows.iter()
+                        .find(|r| r.timestamp >= time)
+                        .map_or_else(|| log.end(), |r| r.offset)
                 }
             })
         };
         partitions.iter().map(of).collect()
     }
 
-    fn committed(
-        &mut self,
-        group: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<CommittedOffset>>, Error> {
+    fn committed(&mut self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, Error> {
         let doing = format!("read committed offsets of `{group}`");
         let mut state = self.0.lock();
         state.reached(&doing)?;
-        let Some(group) = state.groups.get(group) else { return Ok(vec![None; partitions.len()]) };
+        let Some(group) = state.groups.get(group) else {
+            return Ok(vec![None; partitions.len()]);
+        };
         if partitions.iter().any(|p| group.unstable(p)) {
             return Err(Error::new(ErrorKind::Unstable, doing, "a transaction is not settled"));
         }

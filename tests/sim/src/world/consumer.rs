@@ -24,11 +24,18 @@ pub struct WorldConsumer {
 
 impl WorldConsumer {
     pub fn new(world: World, options: &ConsumerOptions) -> Self {
-        Self { world, isolation: options.isolation, headers: options.headers, assigned: BTreeMap::new() }
+        Self {
+            world,
+            isolation: options.isolation,
+            headers: options.headers,
+            assigned: BTreeMap::new(),
+        }
     }
 
     fn fetch(&mut self, partition: &TopicPartition, records_max: usize) -> Result<Option<Fetched>, Error> {
-        let Some(assigned) = self.assigned.get_mut(partition) else { return Ok(None) };
+        let Some(assigned) = self.assigned.get_mut(partition) else {
+            return Ok(None);
+        };
         let mut guard = self.world.lock();
         let state = &mut *guard;
         if assigned.paused || state.chance(state.faults.empty_fetch) {
@@ -39,7 +46,10 @@ impl WorldConsumer {
             n if state.faults.empty_fetch > 0.0 => state.rng.random_range(1..=n.min(16)),
             n => n,
         };
-        let Some(log) = state.topics.get(&*partition.topic).and_then(|t| t.partitions.get(partition.partition as usize))
+        let Some(log) = state
+            .topics
+            .get(&*partition.topic)
+            .and_then(|t| t.partitions.get(partition.partition as usize))
         else {
             return Ok(None);
         };
@@ -47,20 +57,35 @@ impl WorldConsumer {
         let end = if committed_only { log.stable() } else { log.end() };
         if assigned.next < log.start || assigned.next > log.end() {
             let cause = format!("{} is not in {}..{}", assigned.next, log.start, log.end());
-            return Err(Error::new(ErrorKind::OffsetOutOfRange, format!("read {partition}"), cause));
+            return Err(Error::new(
+                ErrorKind::OffsetOutOfRange,
+                format!("read {partition}"),
+                cause,
+            ));
         }
         assigned.end = Some(end);
         let (mut offsets, mut rows, mut next) = (Vec::new(), BatchBuilder::default(), assigned.next);
         while next < end {
-            let Some(entry) = log.entries.get(next as usize) else { break };
+            let Some(entry) = log.entries.get(next as usize) else {
+                break;
+            };
             let visible = !committed_only || entry.status == Status::Committed;
             if let (Some(record), true) = (&entry.record, visible) {
                 if offsets.len() == limit {
                     break;
                 }
                 offsets.push(next);
-                let headers = if self.headers { record.headers.clone() } else { Vec::new() };
-                rows.push_with_headers(record.key.as_deref(), record.value.as_deref(), record.timestamp, headers);
+                let headers = if self.headers {
+                    record.headers.clone()
+                } else {
+                    Vec::new()
+                };
+                rows.push_with_headers(
+                    record.key.as_deref(),
+                    record.value.as_deref(),
+                    record.timestamp,
+                    headers,
+                );
             }
             next += 1;
         }
@@ -78,7 +103,14 @@ impl WorldConsumer {
 impl Consumer for WorldConsumer {
     fn assign(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<(), Error> {
         for (partition, next) in partitions {
-            self.assigned.insert(partition.clone(), Assigned { next: *next, paused: false, end: None });
+            self.assigned.insert(
+                partition.clone(),
+                Assigned {
+                    next: *next,
+                    paused: false,
+                    end: None,
+                },
+            );
         }
         Ok(())
     }

@@ -48,7 +48,9 @@ impl State {
         let ids: Vec<String> = group.members.keys().cloned().collect();
         let token = kept.or_else(|| {
             let count = ids.len() as i64;
-            (count > 0).then(|| self.delay(count - 1)).and_then(|i| ids.get(i as usize).cloned())
+            (count > 0)
+                .then(|| self.delay(count - 1))
+                .and_then(|i| ids.get(i as usize).cloned())
         });
         let delays: Vec<i64> = ids.iter().map(|_| self.delay(self.faults.rebalance_ms_max)).collect();
         let now = self.now;

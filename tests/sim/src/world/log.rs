@@ -60,13 +60,18 @@ impl Log {
         if let Some(id) = producer {
             self.open.entry(id).or_insert(offset);
         }
-        self.entries.push(Entry { record: Some(record), status });
+        self.entries.push(Entry {
+            record: Some(record),
+            status,
+        });
         offset
     }
 
     /// A marker arrives.
     pub fn settle(&mut self, producer: i64, commit: bool, control_record: bool) {
-        let Some(first) = self.open.remove(&producer) else { return };
+        let Some(first) = self.open.remove(&producer) else {
+            return;
+        };
         let status = if commit { Status::Committed } else { Status::Aborted };
         for entry in self.entries.iter_mut().skip(first as usize) {
             if entry.status == Status::Open(producer) {
@@ -74,7 +79,10 @@ impl Log {
             }
         }
         if control_record {
-            self.entries.push(Entry { record: None, status: Status::Committed });
+            self.entries.push(Entry {
+                record: None,
+                status: Status::Committed,
+            });
         }
     }
 
@@ -101,8 +109,10 @@ impl Log {
             }
         }
         for (i, entry) in self.entries.iter_mut().take(stable).enumerate() {
-            let superseded =
-                entry.record.as_ref().is_some_and(|r| last.get(&r.key).is_some_and(|newest| i < *newest));
+            let superseded = entry
+                .record
+                .as_ref()
+                .is_some_and(|r| last.get(&r.key).is_some_and(|newest| i < *newest));
             if superseded || entry.status == Status::Aborted {
                 entry.record = None;
             }

@@ -49,7 +49,11 @@ impl WorldMember {
         let now = state.now;
         let hears_at = now + state.delay(state.faults.rebalance_ms_max);
         let group = state.groups.entry(self.options.group.clone()).or_default();
-        let old = group.members.iter().find(|(_, m)| m.node == self.options.node).map(|(id, _)| id.clone());
+        let old = group
+            .members
+            .iter()
+            .find(|(_, m)| m.node == self.options.node)
+            .map(|(id, _)| id.clone());
         let member = GroupMember {
             node: self.options.node.clone(),
             session_ms: self.options.session_timeout.as_millis() as i64,
@@ -78,11 +82,18 @@ impl Member for WorldMember {
     fn poll(&mut self) -> Result<Membership, Error> {
         let doing = format!("poll the membership of `{}`", self.options.node);
         if self.replaced || self.left {
-            return Err(Error::new(ErrorKind::Fatal, doing, "another process took over this static member"));
+            return Err(Error::new(
+                ErrorKind::Fatal,
+                doing,
+                "another process took over this static member",
+            ));
         }
         if self.id.is_empty() {
             self.join();
-            return Ok(Membership { member_id: String::new(), ..self.membership(self.world.now()) });
+            return Ok(Membership {
+                member_id: String::new(),
+                ..self.membership(self.world.now())
+            });
         }
         let mut state = self.world.lock();
         state.expire_members();
@@ -95,7 +106,11 @@ impl Member for WorldMember {
             (self.leads_as, self.generation) = (None, -1);
             self.id.clear();
             if self.replaced {
-                return Err(Error::new(ErrorKind::Fatal, doing, "another process took over this static member"));
+                return Err(Error::new(
+                    ErrorKind::Fatal,
+                    doing,
+                    "another process took over this static member",
+                ));
             }
             return Ok(self.membership(now));
         };
@@ -108,7 +123,10 @@ impl Member for WorldMember {
         }
         drop(state);
         let joined = self.generation >= 0;
-        Ok(Membership { member_id: if joined { self.id.clone() } else { String::new() }, ..self.membership(now) })
+        Ok(Membership {
+            member_id: if joined { self.id.clone() } else { String::new() },
+            ..self.membership(now)
+        })
     }
 
     fn live(&mut self) -> Result<Vec<String>, Error> {
@@ -123,7 +141,11 @@ impl Member for WorldMember {
         GroupMetadata {
             group: self.options.group.clone(),
             generation: self.generation,
-            member_id: if self.generation >= 0 { self.id.clone() } else { String::new() },
+            member_id: if self.generation >= 0 {
+                self.id.clone()
+            } else {
+                String::new()
+            },
         }
     }
 

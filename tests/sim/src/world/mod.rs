@@ -121,13 +121,21 @@ impl State {
     /// Now and then a call fails that may be repeated.
     pub fn reached(&mut self, doing: &str) -> Result<(), Error> {
         if self.chance(self.faults.unavailable) {
-            return Err(Error::new(ErrorKind::Unavailable, doing, "the simulated broker did not answer"));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                doing,
+                "the simulated broker did not answer",
+            ));
         }
         Ok(())
     }
 
     pub fn delay(&mut self, ms_max: i64) -> i64 {
-        if ms_max <= 0 { 0 } else { self.rng.random_range(0..=ms_max) }
+        if ms_max <= 0 {
+            0
+        } else {
+            self.rng.random_range(0..=ms_max)
+        }
     }
 }
 
@@ -189,9 +197,16 @@ impl World {
     pub fn append(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) {
         let mut state = self.lock();
         let timestamp = state.now;
-        let record =
-            log::Record { key: Some(key.to_vec()), value: Some(value.to_vec()), timestamp, headers: Vec::new() };
-        let log = state.topics.get_mut(topic).and_then(|t| t.partitions.get_mut(partition as usize));
+        let record = log::Record {
+            key: Some(key.to_vec()),
+            value: Some(value.to_vec()),
+            timestamp,
+            headers: Vec::new(),
+        };
+        let log = state
+            .topics
+            .get_mut(topic)
+            .and_then(|t| t.partitions.get_mut(partition as usize));
         log.expect("the topic is there").append(record, None);
     }
 
@@ -206,7 +221,11 @@ impl World {
     /// Committed rows of a partition as they are in the log, whatever consumers can see of them now.
     pub fn rows(&self, topic: &str, partition: i32) -> Vec<Row> {
         let state = self.lock();
-        state.topics.get(topic).and_then(|t| t.partitions.get(partition as usize)).map_or_else(Vec::new, log::Log::rows)
+        state
+            .topics
+            .get(topic)
+            .and_then(|t| t.partitions.get(partition as usize))
+            .map_or_else(Vec::new, log::Log::rows)
     }
 
     pub fn partitions(&self, topic: &str) -> i32 {
@@ -230,7 +249,13 @@ impl World {
         let mut text = format!("at {} ms\n", state.now);
         for (name, topic) in &state.topics {
             for (i, log) in topic.partitions.iter().enumerate() {
-                let _ = writeln!(text, "  {name}-{i}: {} rows, end {}, stable {}", log.rows().len(), log.end(), log.stable());
+                let _ = writeln!(
+                    text,
+                    "  {name}-{i}: {} rows, end {}, stable {}",
+                    log.rows().len(),
+                    log.end(),
+                    log.stable()
+                );
             }
         }
         for (name, group) in &state.groups {

@@ -3,12 +3,16 @@
 use super::World;
 use super::log::Record;
 use super::transactions::Target;
-use broker::{CommittedOffset, DeliveryFailure, Error, ErrorKind, GroupMetadata, Partitioning, Producer, ProducerOptions};
-use broker::Cleanup;
+use broker::{
+    Cleanup, CommittedOffset, DeliveryFailure, Error, ErrorKind, GroupMetadata, Partitioning, Producer, ProducerOptions,
+};
 use rand::RngExt;
 use record::{Batch, TopicPartition, partition_of};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+/// Kafka's default `max.message.bytes`, roughly.
+const RECORD_BYTES_MAX: usize = 1 << 20;
 
 struct Queued {
     partition: TopicPartition,
@@ -55,7 +59,11 @@ impl WorldProducer {
     fn usable(&self, doing: &str) -> Result<(), Error> {
         match self.dead {
             Some(kind) => Err(Error::new(kind, doing, "this producer has failed for good")),
-            None if !self.ready => Err(Error::new(ErrorKind::Configuration, doing, "the producer was not initialised")),
+            None if !self.ready => Err(Error::new(
+                ErrorKind::Configuration,
+                doing,
+                "the producer was not initialised",
+            )),
             None => Ok(()),
         }
     }
@@ -81,7 +89,11 @@ impl WorldProducer {
                     self.dead = Some(ErrorKind::Fenced);
                 }
                 self.spoiled = true;
-                self.failures.push(DeliveryFailure { tag: queued.tag, row: queued.row, error });
+                self.failures.push(DeliveryFailure {
+                    tag: queued.tag,
+                    row: queued.row,
+                    error,
+                });
             }
         }
     }
@@ -97,19 +109,30 @@ impl WorldProducer {
             return Err(Error::new(ErrorKind::Unavailable, doing, "the delivery timed out"));
         }
         let value = queued.record.value.clone().unwrap_or_default();
-        let poisoned = state.poisoned.contains(&value) && state.dead_letters.as_deref() != Some(&*queued.partition.topic);
+        let poisoned =
+            state.poisoned.contains(&value) && state.dead_letters.as_deref() != Some(&*queued.partition.topic);
         let topic = state.topics.get(&*queued.partition.topic);
         let Some(topic) = topic.filter(|t| t.partitions.len() as i32 > queued.partition.partition) else {
             return Err(Error::new(ErrorKind::NotFound, doing, "no such partition"));
         };
-        if poisoned || (topic.cleanup != Cleanup::Delete && queued.record.key.is_none()) {
-            return Err(Error::new(ErrorKind::Refused, doing, "the simulated broker does not take this record"));
+        if poisoned
+            || value.len() > RECORD_BYTES_MAX
+            || (topic.cleanup != Cleanup::Delete && queued.record.key.is_none())
+        {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                doing,
+                "the simulated broker does not take this record",
+            ));
         }
         if let Some(id) = &self.id {
             state.join_transaction(id, Target::Partition(queued.partition.clone()));
         }
         let producer = self.id.is_some().then_some(self.producer);
-        let logs = state.topics.get_mut(&*queued.partition.topic).map(|t| &mut t.partitions);
+        let logs = state
+            .topics
+            .get_mut(&*queued.partition.topic)
+            .map(|t| &mut t.partitions);
         if let Some(log) = logs.and_then(|l| l.get_mut(queued.partition.partition as usize)) {
             let offset = log.append(queued.record.clone(), producer);
             self.delivered.insert(queued.partition.clone(), offset);
@@ -121,7 +144,11 @@ impl WorldProducer {
         let count = {
             let mut state = self.world.lock();
             let queued = self.queue.len();
-            if state.chance(0.5) { state.rng.random_range(0..=queued) } else { 0 }
+            if state.chance(0.5) {
+                state.rng.random_range(0..=queued)
+            } else {
+                0
+            }
         };
         self.deliver(count);
     }
@@ -148,7 +175,11 @@ impl Producer for WorldProducer {
     fn begin(&mut self) -> Result<(), Error> {
         self.usable("begin a transaction")?;
         if self.in_transaction {
-            return Err(Error::new(ErrorKind::Configuration, "begin a transaction", "one is open already"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "begin a transaction",
+                "one is open already",
+            ));
         }
         self.in_transaction = true;
         self.delivered.clear();
@@ -175,7 +206,12 @@ impl Producer for WorldProducer {
                 timestamp: batch.timestamps().get(row).copied().unwrap_or_default(),
                 headers: batch.headers().map(|h| h.row(row).to_vec()).unwrap_or_default(),
             };
-            self.queue.push_back(Queued { partition: TopicPartition::new(topic, partition), record, tag, row: row as u32 });
+            self.queue.push_back(Queued {
+                partition: TopicPartition::new(topic, partition),
+                record,
+                tag,
+                row: row as u32,
+            });
         }
         self.deliver_some();
         Ok(())
@@ -190,7 +226,11 @@ impl Producer for WorldProducer {
         let doing = format!("send offsets of `{group}` by `{}`", self.name());
         self.usable(&doing)?;
         let Some(id) = self.id.clone().filter(|_| self.in_transaction && !offsets.is_empty()) else {
-            return Err(Error::new(ErrorKind::Configuration, doing, "no offsets, or no transaction"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                doing,
+                "no offsets, or no transaction",
+            ));
         };
         let mut state = self.world.lock();
         if let Err(error) = state.check_epoch(&id, self.epoch, &doing) {
@@ -202,13 +242,16 @@ impl Producer for WorldProducer {
         let refused_offsets = state.faults.refused_offsets;
         let refused = state.chance(refused_offsets);
         let known = state.groups.entry(group.to_string()).or_default();
-        let stale = metadata.is_some_and(|m| {
-            m.generation != known.generation || !known.members.contains_key(&m.member_id)
-        });
+        let stale =
+            metadata.is_some_and(|m| m.generation != known.generation || !known.members.contains_key(&m.member_id));
         if refused || stale || self.spoiled {
             drop(state);
             self.spoiled = true;
-            return Err(Error::new(ErrorKind::AbortTransaction, doing, "illegal generation or unknown member"));
+            return Err(Error::new(
+                ErrorKind::AbortTransaction,
+                doing,
+                "illegal generation or unknown member",
+            ));
         }
         state.offsets_in_transaction(&id, group, offsets);
         Ok(())
@@ -216,7 +259,7 @@ impl Producer for WorldProducer {
 
     fn flush(&mut self, _wait: Duration) -> Result<(), Error> {
         self.usable("flush")?;
-        self.deliver(usize::MAX.min(self.queue.len()));
+        self.deliver(self.queue.len());
         match self.dead {
             Some(kind) => Err(Error::new(kind, "flush", "this producer has failed for good")),
             None => Ok(()),
@@ -234,7 +277,11 @@ impl Producer for WorldProducer {
             return Err(Error::new(kind, doing, "this producer has failed for good"));
         }
         if self.spoiled {
-            return Err(Error::new(ErrorKind::AbortTransaction, doing, "a record or the offsets were not taken"));
+            return Err(Error::new(
+                ErrorKind::AbortTransaction,
+                doing,
+                "a record or the offsets were not taken",
+            ));
         }
         let mut state = self.world.lock();
         if let Err(error) = state.check_epoch(&id, self.epoch, &doing) {

@@ -40,7 +40,10 @@ impl State {
         let control = self.faults.control_records;
         match target {
             Target::Partition(p) => {
-                let log = self.topics.get_mut(&*p.topic).and_then(|t| t.partitions.get_mut(p.partition as usize));
+                let log = self
+                    .topics
+                    .get_mut(&*p.topic)
+                    .and_then(|t| t.partitions.get_mut(p.partition as usize));
                 if let Some(log) = log {
                     log.settle(producer, commit, control);
                 }
@@ -58,7 +61,12 @@ impl State {
         let due: Vec<(String, Target)> = self
             .ids
             .iter()
-            .flat_map(|(id, c)| c.markers.iter().filter(|(_, at)| **at <= now).map(|(t, _)| (id.clone(), t.clone())))
+            .flat_map(|(id, c)| {
+                c.markers
+                    .iter()
+                    .filter(|(_, at)| **at <= now)
+                    .map(|(t, _)| (id.clone(), t.clone()))
+            })
             .collect();
         for (id, target) in due {
             self.arrive(&id, &target);
@@ -70,8 +78,11 @@ impl State {
 
     /// The client waits for the end of its last transaction: all markers arrive now.
     pub fn finish_markers(&mut self, id: &str) {
-        let targets: Vec<Target> =
-            self.ids.get_mut(id).map(|c| std::mem::take(&mut c.markers).into_keys().collect()).unwrap_or_default();
+        let targets: Vec<Target> = self
+            .ids
+            .get_mut(id)
+            .map(|c| std::mem::take(&mut c.markers).into_keys().collect())
+            .unwrap_or_default();
         for target in targets {
             self.arrive(id, &target);
         }
@@ -79,9 +90,16 @@ impl State {
 
     /// Decides the open transaction of `id`; its markers go out.
     pub fn end_transaction(&mut self, id: &str, commit: bool) {
-        let targets = self.ids.get_mut(id).map(|c| std::mem::take(&mut c.open)).unwrap_or_default();
+        let targets = self
+            .ids
+            .get_mut(id)
+            .map(|c| std::mem::take(&mut c.open))
+            .unwrap_or_default();
         let now = self.now;
-        let delays: Vec<i64> = targets.iter().map(|_| self.delay(self.faults.marker_delay_ms_max)).collect();
+        let delays: Vec<i64> = targets
+            .iter()
+            .map(|_| self.delay(self.faults.marker_delay_ms_max))
+            .collect();
         if let Some(c) = self.ids.get_mut(id) {
             c.committing = commit;
             c.markers = targets.into_iter().zip(delays).map(|(t, d)| (t, now + d)).collect();
@@ -93,7 +111,14 @@ impl State {
     pub fn init_producer(&mut self, id: &str, timeout_ms: Option<i64>) -> (i64, i32) {
         if !self.ids.contains_key(id) {
             let producer = self.number();
-            self.ids.insert(id.to_string(), Coordinator { producer, epoch: -1, ..Coordinator::default() });
+            self.ids.insert(
+                id.to_string(),
+                Coordinator {
+                    producer,
+                    epoch: -1,
+                    ..Coordinator::default()
+                },
+            );
         }
         self.finish_markers(id);
         if self.ids.get(id).is_some_and(|c| !c.open.is_empty()) {
@@ -111,7 +136,12 @@ impl State {
     pub fn expire_transactions(&mut self) {
         let now = self.now;
         let late = |c: &Coordinator| !c.open.is_empty() && c.timeout_ms > 0 && now - c.opened_at > c.timeout_ms;
-        let ids: Vec<String> = self.ids.iter().filter(|(_, c)| late(c)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = self
+            .ids
+            .iter()
+            .filter(|(_, c)| late(c))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             self.end_transaction(&id, false);
             if let Some(c) = self.ids.get_mut(&id) {
@@ -125,7 +155,11 @@ impl State {
         if current == epoch {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Fenced, doing, format!("`{id}` has epoch {current}, this producer {epoch}")))
+        Err(Error::new(
+            ErrorKind::Fenced,
+            doing,
+            format!("`{id}` has epoch {current}, this producer {epoch}"),
+        ))
     }
 
     /// Adds a target to the transaction of `id`, opening it if need be.
@@ -161,7 +195,12 @@ pub struct WorldFencing {
 
 impl WorldFencing {
     pub fn new(world: World, id: &str) -> Self {
-        Self { world, id: id.to_string(), polls: None, result: None }
+        Self {
+            world,
+            id: id.to_string(),
+            polls: None,
+            result: None,
+        }
     }
 }
 

@@ -1,0 +1,55 @@
+//! A read-committed reader of all updates, page by page over REST.
+
+use crate::node::Node;
+use std::collections::BTreeMap;
+
+/// Wrong updates that are told; one fault makes many.
+const JUMPS_MAX: usize = 20;
+
+/// What the output held, by key, in the order of its offsets.
+#[derive(Debug, Default)]
+pub struct Updates {
+    pub records: u64,
+    /// The last update of every key.
+    pub last: BTreeMap<String, u64>,
+    /// Updates that did not follow the one before by one, in words.
+    pub jumps: Vec<String>,
+}
+
+impl Updates {
+    fn take(&mut self, record: &serde_json::Value) {
+        let key = record["key"]
+            .as_str()
+            .unwrap_or_else(|| panic!("a key that is no text: {record}"));
+        let count = record["value"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("a value that is no count: {record}"));
+        let last = self.last.entry(key.to_owned()).or_insert(0);
+        if count != *last + 1 && self.jumps.len() < JUMPS_MAX {
+            let place = format!("partition {} offset {}", record["partition"], record["offset"]);
+            self.jumps.push(format!("`{key}`: {count} after {last} at {place}"));
+        }
+        *last = count;
+        self.records += 1;
+    }
+}
+
+/// From the first to the last record.
+pub(super) fn read(node: &Node, topic: &str) -> Updates {
+    let mut updates = Updates::default();
+    let mut from = "earliest".to_owned();
+    loop {
+        let query = format!("from={from}&limit=10000&key-format=string&value-format=i64");
+        let path = format!("/v1/topics/{topic}/records?{query}");
+        let page = node
+            .get(&path)
+            .unwrap_or_else(|| panic!("no page of `{topic}` from {from}:\n{}", node.log()));
+        for record in page["records"].as_array().unwrap() {
+            updates.take(record);
+        }
+        if page["end"] == true {
+            return updates;
+        }
+        from = page["next"].as_str().unwrap().to_owned();
+    }
+}

@@ -1,0 +1,9 @@
+//! The whole, as a user meets it: one file here is one story.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod fire;
+mod limits;
+mod start;
+mod word_count;
+mod wrong_file;
+mod wrong_module;
