@@ -15,14 +15,17 @@ pub enum Error {
     Arrow(String),
 }
 
+/// The headers of one record, in their order: name and value; a name may repeat.
+pub type RowHeaders = Vec<(String, Option<Vec<u8>>)>;
+
 /// Headers of a batch: those of row i are entries `offsets[i]..offsets[i + 1]`, in their order; a name may repeat.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Headers {
-    rows: Vec<Vec<(String, Option<Vec<u8>>)>>,
+    rows: Vec<RowHeaders>,
 }
 
 impl Headers {
-    pub fn from_rows(rows: Vec<Vec<(String, Option<Vec<u8>>)>>) -> Self {
+    pub fn from_rows(rows: Vec<RowHeaders>) -> Self {
         Self { rows }
     }
 
@@ -214,7 +217,7 @@ pub struct BatchBuilder {
     keys: BinaryBuilder,
     values: BinaryBuilder,
     timestamps: Vec<i64>,
-    headers: Option<Vec<Vec<(String, Option<Vec<u8>>)>>>,
+    headers: Option<Vec<RowHeaders>>,
 }
 
 impl BatchBuilder {
@@ -249,7 +252,7 @@ impl BatchBuilder {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         timestamp: i64,
-        headers: Vec<(String, Option<Vec<u8>>)>,
+        headers: RowHeaders,
     ) {
         let before = self.timestamps.len();
         self.push(key, value, timestamp);
@@ -275,7 +278,7 @@ impl BatchBuilder {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn sample() -> Batch {

@@ -8,7 +8,7 @@
 mod batch;
 mod partition;
 
-pub use batch::{Batch, BatchBuilder, Error, Headers};
+pub use batch::{Batch, BatchBuilder, Error, Headers, RowHeaders};
 pub use partition::{murmur2, partition_of};
 
 use std::fmt;

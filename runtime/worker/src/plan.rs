@@ -55,7 +55,9 @@ pub fn dead_threads(run: Run, view: &View, live: &BTreeSet<String>) -> BTreeSet<
         .values()
         .filter_map(|t| t.placement.as_ref().filter(|p| p.run == run));
     let named = placed.flat_map(|p| std::iter::once(&p.owner).chain(&p.previous));
-    let listed = view.nodes.values().flat_map(|n| &n.threads);
+    // A living node whose record is of another run has not spoken yet: whoever began this run has fenced its threads.
+    let silent = |(name, node): &(&String, &crate::placement::Node)| node.run != run && live.contains(*name);
+    let listed = view.nodes.iter().filter(|n| !silent(n)).flat_map(|(_, n)| &n.threads);
     named.chain(listed).filter(|id| !alive.contains(*id)).cloned().collect()
 }
 

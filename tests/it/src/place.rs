@@ -52,7 +52,8 @@ pub fn kafka() -> Option<String> {
 /// Past the capture of the test harness, since a skipped test must be seen.
 pub fn skipped(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
+    let line = format!("SKIPPED {test}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A name that no other test, process or former run has: fit for pipelines, topics and clusters.

@@ -38,7 +38,20 @@ impl Steps for Watch {
     fn at(&self, point: CrashPoint) -> bool {
         let mut hits = self.hits.lock().unwrap();
         hits.passed[point as usize] += 1;
-        let often = if point == self.favourite { 0.25 } else { 0.0005 };
+        // Steps that a world seldom takes.
+        let rare = matches!(
+            point,
+            CrashPoint::Fenced
+                | CrashPoint::UnknownOutcome
+                | CrashPoint::SettledDone
+                | CrashPoint::SettledVoid
+                | CrashPoint::Released
+        );
+        let often = match (point == self.favourite, rare) {
+            (true, true) => 0.7,
+            (true, false) => 0.25,
+            (false, _) => 0.0005,
+        };
         let crash = *self.armed.lock().unwrap() && self.dice.chance(often);
         hits.crashed[point as usize] += u64::from(crash);
         crash

@@ -277,25 +277,25 @@ impl Scene {
         self.quiet_bounce()
     }
 
-    /// The first node is restarted in a quiet world: no other node's thread may notice.
+    /// The first node is restarted in a quiet world: nobody fences a thread of another node, which lives.
     fn quiet_bounce(&mut self) -> Result<(), String> {
-        let lost = |nodes: &mut [Node]| -> u64 {
-            let threads = nodes
-                .iter_mut()
-                .skip(1)
-                .flat_map(|n| &mut n.process)
-                .flat_map(|p| &mut p.threads);
-            threads.map(|t| t.worker.status().counters.producers_lost).sum()
-        };
-        let before = lost(&mut self.nodes);
-        self.nodes[0].crash();
+        let Self { settings, nodes, .. } = self;
+        let others = nodes
+            .iter()
+            .skip(1)
+            .flat_map(|n| (0..settings.threads).map(|t| (n.name.clone(), t)));
+        let ids: Vec<String> = others
+            .map(|(node, t)| placement::thread_id(PIPELINE, &node, t))
+            .collect();
+        let fencings = |world: &World| ids.iter().map(|id| world.fencings(id)).sum::<u32>();
+        let before = fencings(&settings.world);
+        nodes[0].crash();
         self.rest()?;
-        let after = lost(&mut self.nodes);
-        let lost = after.saturating_sub(before);
-        if lost == 0 {
+        let fenced = fencings(&self.settings.world) - before;
+        if fenced == 0 {
             Ok(())
         } else {
-            Err(format!("{BOUNCE}: {lost} producers"))
+            Err(format!("{BOUNCE}: {fenced} fencings"))
         }
     }
 

@@ -105,7 +105,7 @@ fn one_way(project: &Project, play: &Play, number: usize) -> Result<(Outcome, Op
             Action::Advance(ms) => driver.advance_wall(*ms),
             Action::Restart => {
                 restarts += 1;
-                driver.restart(if restarts % 2 == 0 {
+                driver.restart(if restarts.is_multiple_of(2) {
                     RestoreFrom::Stores
                 } else {
                     RestoreFrom::Changelogs

@@ -21,7 +21,7 @@ pub(crate) use parse::{file_for, parsed};
 use crate::Config;
 use crate::refusal::{Fault, Refusal};
 use crate::registry::Registry;
-use broker::Broker;
+use broker::{Broker, Producer};
 use runner::RunningPipeline;
 use sandbox::{Sandbox, SandboxOptions};
 use std::collections::BTreeMap;
@@ -52,6 +52,8 @@ pub struct Node {
     /// Modules in use or asked for, by digest.
     loaded: Mutex<BTreeMap<String, sandbox::Module>>,
     running: Mutex<BTreeMap<String, RunningPipeline>>,
+    /// Of `produce`, one page at a time.
+    producer: Mutex<Option<Box<dyn Producer>>>,
     started: Instant,
     stopping: AtomicBool,
 }
@@ -83,6 +85,7 @@ impl Node {
             registry: Mutex::new(registry),
             loaded: Mutex::default(),
             running: Mutex::default(),
+            producer: Mutex::default(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
         });
@@ -160,10 +163,10 @@ impl Node {
         for pipeline in running.values_mut() {
             pipeline.stop();
         }
-        if let Some(log) = &self.log {
-            if let Err(error) = log.clone().close() {
-                tracing::error!("failed to {error}");
-            }
+        if let Some(log) = &self.log
+            && let Err(error) = log.clone().close()
+        {
+            tracing::error!("failed to {error}");
         }
     }
 

@@ -75,7 +75,7 @@ impl Node {
                 record.id(),
                 there.digest
             )),
-            None => Ok(vec![(record.key(), Some(Entry::Module(record.clone())))]),
+            None => Ok(vec![(record.key(), Some(Entry::Module(Box::new(record.clone()))))]),
         })?;
         Ok(shown(&record, true))
     }

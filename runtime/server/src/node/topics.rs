@@ -1,12 +1,12 @@
 //! Topics and records of the log, for people and scripts: list, create, delete, produce, consume.
 
-use super::Node;
+use super::{Node, lock};
 use crate::api::{ConsumeRequest, Consumed, CreateTopic, ProduceRequest, Produced, Record, Topic};
 use crate::refusal::Refusal;
 use crate::registry::now_ms;
 use crate::text;
 use broker::{
-    Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, ProducerOptions,
+    Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, Producer, ProducerOptions,
     TopicDescription,
 };
 use record::{BatchBuilder, Fetched, TopicPartition, partition_of};
@@ -137,6 +137,28 @@ impl Node {
                 headers.collect(),
             );
         }
+        self.deliver(topic, rows)?;
+        Ok(Produced { records: request.records.len() as u64 })
+    }
+
+    /// The producer is kept for the next page, unless it failed: connecting takes longer than writing a page.
+    fn deliver(&self, topic: &str, rows: BTreeMap<i32, BatchBuilder>) -> Result<(), Refusal> {
+        let mut kept = lock(&self.producer);
+        let mut producer = match kept.take() {
+            Some(producer) => producer,
+            None => self.new_producer()?,
+        };
+        for (partition, mut rows) in rows {
+            producer.send(topic, Partitioning::Fixed(partition), &rows.finish(), 0)?;
+        }
+        producer.flush(DELIVERY_TIMEOUT)?;
+        let failure = producer.take_failures().into_iter().next();
+        producer.take_delivered();
+        *kept = Some(producer);
+        failure.map_or(Ok(()), |failure| Err(failure.error.into()))
+    }
+
+    fn new_producer(&self) -> Result<Box<dyn Producer>, Refusal> {
         let mut producer = self.broker.producer(&ProducerOptions {
             client_id: format!("{}-produce", self.config.node),
             transactional_id: None,
@@ -144,14 +166,7 @@ impl Node {
             delivery_timeout: DELIVERY_TIMEOUT,
         })?;
         producer.init()?;
-        for (partition, mut rows) in rows {
-            producer.send(topic, Partitioning::Fixed(partition), &rows.finish(), 0)?;
-        }
-        producer.flush(DELIVERY_TIMEOUT)?;
-        match producer.take_failures().into_iter().next() {
-            Some(failure) => Err(failure.error.into()),
-            None => Ok(Produced { records: request.records.len() as u64 }),
-        }
+        Ok(producer)
     }
 
     /// A page of committed records.

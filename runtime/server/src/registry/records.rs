@@ -52,7 +52,7 @@ pub struct PipelineDetails {
 /// A record that is to be written.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    Module(ModuleRecord),
+    Module(Box<ModuleRecord>),
     Pipeline(PipelineRecord),
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api;
 use axum::Json;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
@@ -29,7 +29,9 @@ use utoipa::OpenApi;
 struct Schemas;
 
 /// Method, path, summary, schema of the request, schema of the answer.
-const ROUTES: [(&str, &str, &str, Option<&str>, Option<&str>); 18] = [
+type Route = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+
+const ROUTES: [Route; 18] = [
     ("get", "/v1/status", "The node, its pipelines and their tasks", None, Some("Status")),
     ("get", "/v1/modules", "Registered modules", None, None),
     ("post", "/v1/modules", "Registers a component; the body is its bytes", None, Some("Module")),
@@ -51,30 +53,41 @@ const ROUTES: [(&str, &str, &str, Option<&str>, Option<&str>); 18] = [
 ];
 
 pub async fn document() -> Json<Value> {
-    let mut document = serde_json::to_value(Schemas::openapi()).unwrap_or_default();
-    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    let body = |name: &str| json!({ "application/json": { "schema": reference(name) } });
-    let mut paths = serde_json::Map::new();
-    for (method, path, summary, request, answer) in ROUTES {
-        let mut operation = json!({
-            "summary": summary,
-            "responses": { "default": { "description": "A refusal", "content": body("Problem") } },
-        });
-        operation["responses"]["200"] = match answer {
-            Some(name) => json!({ "description": "Done", "content": body(name) }),
-            None => json!({ "description": "Done" }),
-        };
-        if let Some(name) = request {
-            operation["requestBody"] = json!({ "required": true, "content": body(name) });
+    let mut document = match serde_json::to_value(Schemas::openapi()) {
+        Ok(Value::Object(document)) => document,
+        _ => Map::new(),
+    };
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let (method, path, ..) = route;
+        let operations = paths.entry(path).or_insert_with(|| json!({}));
+        if let Value::Object(operations) = operations {
+            operations.insert(method.to_owned(), operation(route));
         }
-        let parameters: Vec<Value> = path
-            .split('/')
-            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .collect();
-        operation["parameters"] = parameters.into();
-        paths.entry(path).or_insert_with(|| json!({}))[method] = operation;
     }
-    document["paths"] = paths.into();
-    Json(document)
+    document.insert("paths".to_owned(), paths.into());
+    Json(document.into())
+}
+
+fn operation((_, path, summary, request, answer): Route) -> Value {
+    let body = |name: &str| {
+        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+        json!({ "application/json": { "schema": schema } })
+    };
+    let done = match answer {
+        Some(name) => json!({ "description": "Done", "content": body(name) }),
+        None => json!({ "description": "Done" }),
+    };
+    let refusal = json!({ "description": "A refusal", "content": body("Problem") });
+    let parameters: Vec<Value> = path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    let mut operation =
+        json!({ "summary": summary, "parameters": parameters, "responses": { "200": done, "default": refusal } });
+    if let (Some(name), Value::Object(fields)) = (request, &mut operation) {
+        fields.insert("requestBody".to_owned(), json!({ "required": true, "content": body(name) }));
+    }
+    operation
 }

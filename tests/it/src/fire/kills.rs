@@ -20,7 +20,7 @@ pub struct Kill {
 pub enum Moment {
     /// The node kills itself when its threads have taken this step so many times.
     Step { step: CrashPoint, count: u64 },
-    /// From outside, so long after the pipeline went on with records that wait for it.
+    /// From outside, so long after the first of the waiting records were counted.
     Working { after: Duration },
     /// From outside, so long after a node with waiting records has answered first: it joins, restores, or works.
     Starting { after: Duration },
@@ -30,7 +30,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Step { step, count } => write!(f, "at `{}` number {count}", step.as_str()),
-            Self::Working { after } => write!(f, "{} ms after it went on", after.as_millis()),
+            Self::Working { after } => write!(f, "{} ms after its first commit", after.as_millis()),
             Self::Starting { after } => write!(f, "{} ms after a start", after.as_millis()),
         }
     }
@@ -60,7 +60,8 @@ const COUNT_MAX: u64 = 2;
 const COUNT_MAX_OF_MANY: u64 = 6;
 const MANY: usize = 50_000;
 /// Some runs and commits.
-const AFTER_MS_MAX: u64 = 800;
+const AFTER_MS_MAX: u64 = 50;
+const AFTER_MS_MAX_OF_MANY: u64 = 800;
 
 /// The first is from outside, since the pipeline is applied to the node that it hits.
 pub(super) fn plan(plan: &Plan, random: &mut ChaCha8Rng) -> Vec<Kill> {
@@ -93,9 +94,14 @@ enum Kind {
 }
 
 fn moment(kind: Kind, plan: &Plan, random: &mut ChaCha8Rng) -> Moment {
-    let after = Duration::from_millis(random.random_range(0..=AFTER_MS_MAX));
     let many = plan.records / (plan.kills + 1) >= MANY;
-    let count = random.random_range(1..=if many { COUNT_MAX_OF_MANY } else { COUNT_MAX });
+    let (count_max, after_max) = if many {
+        (COUNT_MAX_OF_MANY, AFTER_MS_MAX_OF_MANY)
+    } else {
+        (COUNT_MAX, AFTER_MS_MAX)
+    };
+    let count = random.random_range(1..=count_max);
+    let after = Duration::from_millis(random.random_range(0..=after_max));
     let steps: &[CrashPoint] = match plan.guarantee {
         Guarantee::ExactlyOnce => &COMMIT,
         Guarantee::AtLeastOnce => &FLUSH,

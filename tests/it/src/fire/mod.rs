@@ -101,7 +101,10 @@ pub fn run(plan: &Plan, broker: &Broker, dir: &Path, say: &mut dyn FnMut(&str)) 
     node.ask(&["pipeline", "resume", &name]).done();
     let last = Instant::now();
     run.finish(&load, &node);
-    say(&format!("all counted {:.1} s after the last records came", last.elapsed().as_secs_f64()));
+    say(&format!(
+        "all counted {:.1} s after the last records came",
+        last.elapsed().as_secs_f64()
+    ));
     let updates = reader::read(&node, &run.output());
     let counts = run.counts(&node);
     let shown = node.pipeline(&name).unwrap_or_default();
@@ -202,14 +205,14 @@ create = {{ partitions = {PARTITIONS} }}
             }
             self.produce(load, number, &node);
             let written = self.written(&node).unwrap_or(0);
-            self.hit(node, &kill, number == 0);
+            self.hit(node, &kill, number == 0, written);
             let shot = Shot {
                 steps: self.steps(),
                 written,
                 kill,
             };
             say(&format!(
-                "kill {:2}: {}, with {} updates committed before; threads at {}{}",
+                "kill {:2}: {}, {} updates committed before; threads at {}{}",
                 number + 1,
                 shot.kill.moment,
                 shot.written,
@@ -238,7 +241,7 @@ create = {{ partitions = {PARTITIONS} }}
     }
 
     /// Lets the fed pipeline go, and the node die.
-    fn hit(&self, node: Node, kill: &Kill, first: bool) {
+    fn hit(&self, node: Node, kill: &Kill, first: bool, written: u64) {
         let go = |node: &Node| {
             if first {
                 self.apply(node)
@@ -249,6 +252,12 @@ create = {{ partitions = {PARTITIONS} }}
         match &kill.moment {
             Moment::Working { after } => {
                 go(&node).done();
+                let begun = || self.written(&node).filter(|now| *now > written);
+                assert!(
+                    within(KILL, begun).is_some(),
+                    "nothing new was counted:\n{}",
+                    node.log()
+                );
                 std::thread::sleep(*after);
                 node.kill();
             }
@@ -304,10 +313,6 @@ create = {{ partitions = {PARTITIONS} }}
             "not all records were counted: lag {lag:?}\n{}",
             node.log()
         );
-        say(&format!(
-            "caught up in {:.1} s after the last kill",
-            started.elapsed().as_secs_f64()
-        ));
     }
 
     fn counts(&self, node: &Node) -> Vec<(String, u64)> {

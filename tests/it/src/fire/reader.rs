@@ -53,3 +53,24 @@ pub(super) fn read(node: &Node, topic: &str) -> Updates {
         from = page["next"].as_str().unwrap().to_owned();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_missing_or_there_twice_is_told() {
+        let taken = |counts: &[u64]| {
+            let mut updates = Updates::default();
+            for (offset, count) in counts.iter().enumerate() {
+                updates.take(&json!({ "key": "k", "value": count, "partition": 0, "offset": offset }));
+            }
+            (updates.jumps, updates.last["k"])
+        };
+        assert_eq!(taken(&[1, 2, 3]), (vec![], 3));
+        assert_eq!(taken(&[1, 2, 2, 3]).0, ["`k`: 2 after 2 at partition 0 offset 2"]);
+        assert_eq!(taken(&[1, 3]).0, ["`k`: 3 after 1 at partition 0 offset 1"]);
+        assert_eq!(taken(&[2]).0, ["`k`: 2 after 0 at partition 0 offset 0"]);
+    }
+}

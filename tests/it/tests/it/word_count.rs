@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// 208,000 words on a busy machine.
 const COUNTED: Duration = Duration::from_secs(180);
-/// What a node may say when tasks come back to a thread whose last life is not yet forgotten.
-const EXPECTED: [&str; 0] = [];
+/// A broker that has just started loads its coordinators, and librdkafka says at each try that it tries again.
+const EXPECTED: [&str; 1] = ["Failed to acquire "];
 
 type Counts = BTreeMap<String, u64>;
 
@@ -270,8 +270,8 @@ fn kafkas_own_tools_agree(address: &str, story: &Story, expected: &Counts) {
     ];
     let read = tool(address, &consumer);
     let mut last = Counts::new();
-    for line in read.out.lines() {
-        let (word, count) = line.split_once('\t').unwrap_or_else(|| panic!("no tab in `{line}`"));
+    // Its talk goes to the same place: that it waited in vain for more.
+    for (word, count) in read.out.lines().filter_map(|line| line.split_once('\t')) {
         last.insert(word.to_owned(), count.parse().unwrap());
     }
     assert!(

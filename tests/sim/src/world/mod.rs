@@ -22,7 +22,7 @@ use log::Topic;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use record::TopicPartition;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use transactions::Coordinator;
 
@@ -106,11 +106,24 @@ pub(crate) struct State {
     /// Values that no topic but the dead letters takes.
     pub poisoned: BTreeSet<Vec<u8>>,
     pub dead_letters: Option<String>,
+    /// The last epochs that were raised, for [`World::describe`].
+    pub raised: VecDeque<String>,
 }
+
+/// Lines of a description that tell of raised epochs.
+const RAISED_MAX: usize = 12;
 
 impl State {
     pub fn chance(&mut self, p: f64) -> bool {
         p > 0.0 && self.rng.random_bool(p)
+    }
+
+    pub fn raised(&mut self, id: &str, why: &str) {
+        let line = format!("  epoch of {id} raised at {} by {why}", self.now);
+        self.raised.push_back(line);
+        if self.raised.len() > RAISED_MAX {
+            self.raised.pop_front();
+        }
     }
 
     pub fn number(&mut self) -> i64 {
@@ -161,6 +174,7 @@ impl World {
             next_id: 0,
             poisoned: BTreeSet::new(),
             dead_letters: None,
+            raised: VecDeque::new(),
         })))
     }
 
@@ -237,6 +251,11 @@ impl World {
         self.lock().groups.get(group)?.offsets.get(partition).map(|o| o.offset)
     }
 
+    /// How often a transactional id was fenced by others.
+    pub fn fencings(&self, id: &str) -> u32 {
+        self.lock().ids.get(id).map_or(0, |c| c.fencings)
+    }
+
     /// Whether a transaction is open or waits for its markers.
     pub fn unsettled(&self) -> bool {
         self.lock().ids.values().any(Coordinator::busy)
@@ -257,6 +276,9 @@ impl World {
                     log.stable()
                 );
             }
+        }
+        for line in &state.raised {
+            let _ = writeln!(text, "{line}");
         }
         for (name, group) in &state.groups {
             for (partition, offset) in &group.offsets {

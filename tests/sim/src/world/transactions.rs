@@ -25,6 +25,8 @@ pub struct Coordinator {
     /// Decided, but not everywhere known: commit or abort, and when each marker arrives.
     pub markers: BTreeMap<Target, i64>,
     pub committing: bool,
+    /// How often somebody else raised the epoch on purpose.
+    pub fencings: u32,
 }
 
 impl Coordinator {
@@ -125,10 +127,12 @@ impl State {
             self.end_transaction(id, false);
             self.finish_markers(id);
         }
+        self.raised(id, if timeout_ms.is_some() { "its init" } else { "a fencing" });
         let c = self.ids.entry(id.to_string()).or_default();
         c.epoch += 1;
-        if let Some(timeout_ms) = timeout_ms {
-            c.timeout_ms = timeout_ms;
+        match timeout_ms {
+            Some(timeout_ms) => c.timeout_ms = timeout_ms,
+            None => c.fencings += 1,
         }
         (c.producer, c.epoch)
     }
@@ -144,6 +148,7 @@ impl State {
             .collect();
         for id in ids {
             self.end_transaction(&id, false);
+            self.raised(&id, "its transaction timeout");
             if let Some(c) = self.ids.get_mut(&id) {
                 c.epoch += 1;
             }
