@@ -2,7 +2,7 @@
 # It installs what is missing with apt where it may, and names it where it may not.
 # Settings, all optional:
 #   WASMILL_TARGET            cargo's target directory; default: a cache directory of the user's
-#   WASMILL_GUEST_TOOLCHAIN   rustup | debian | auto: where the Wasm target of guests comes from (guest-sdk/build.sh)
+#   WASMILL_GUEST_TOOLCHAIN   rustup | debian | auto: where the Wasm target of guests comes from
 
 wasmill_root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export CARGO_TARGET_DIR=${WASMILL_TARGET:-${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/wasmill/target}}
@@ -39,6 +39,15 @@ if ((${#missing[@]})); then
     install clang libclang-dev build-essential pkg-config zlib1g-dev libssl-dev || die "could not install clang"
   }
 fi
+# The Wasm target of guests, where `wasmill build` looks for it: rustup's, else Debian's sources of the standard library.
+debian_std() { [[ -f /usr/lib/rustlib/src/rust/library/Cargo.lock && -x /usr/bin/rustc ]]; }
+rustup_std() { rustup target list --installed 2>/dev/null | grep -qx wasm32-unknown-unknown; }
+case ${WASMILL_GUEST_TOOLCHAIN:-auto} in
+  rustup) rustup_std || rustup target add wasm32-unknown-unknown || die "rustup cannot add wasm32-unknown-unknown" ;;
+  debian) debian_std || install rustc-web rust-web-src ;;
+  auto) rustup_std || rustup target add wasm32-unknown-unknown 2>/dev/null || debian_std || install rustc-web rust-web-src ;;
+  *) die "WASMILL_GUEST_TOOLCHAIN is \`$WASMILL_GUEST_TOOLCHAIN\`; it may be rustup, debian or auto" ;;
+esac
 clang=$(newest_clang)
 if [[ -n $clang && -x /usr/bin/clang++-$clang ]]; then
   export CC=${CC:-clang-$clang} CXX=${CXX:-clang++-$clang} LIBCLANG_PATH=${LIBCLANG_PATH:-/usr/lib/llvm-$clang/lib}

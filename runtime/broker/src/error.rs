@@ -54,7 +54,11 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: ErrorKind, doing: impl Into<String>, cause: impl fmt::Display) -> Self {
-        Self { kind, doing: doing.into(), cause: cause.to_string() }
+        Self {
+            kind,
+            doing: doing.into(),
+            cause: cause.to_string(),
+        }
     }
 
     pub fn disposition(&self) -> Disposition {

@@ -119,11 +119,7 @@ pub trait Admin: Send {
 
     /// Stable committed offsets of a group, `None` where there is none. [`ErrorKind::Unstable`] while a transaction with
     /// offsets of one of them is open: ask again.
-    fn committed(
-        &mut self,
-        group: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<CommittedOffset>>, Error>;
+    fn committed(&mut self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, Error>;
 
     /// Commits for a group that has no members.
     fn commit(&mut self, group: &str, offsets: &[CommittedOffset]) -> Result<(), Error>;
@@ -194,7 +190,9 @@ pub trait Consumer: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partitioning {
     /// By [`record::partition_of`] over `count`; null keys are spread.
-    ByKey { count: i32 },
+    ByKey {
+        count: i32,
+    },
     Fixed(i32),
 }
 

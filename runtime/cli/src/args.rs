@@ -21,13 +21,25 @@ Exit codes: 0 done; 1 what was asked cannot be done (input, files, names); 2 wro
 #[derive(Args, Debug)]
 pub struct Global {
     /// Address of the node
-    #[arg(long, global = true, env = "WASMILL_NODE", default_value = "http://127.0.0.1:7700", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_NODE",
+        default_value = "http://127.0.0.1:7700",
+        value_name = "URL"
+    )]
     pub node: String,
     /// How to print answers
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     /// Log level of this process (error, warn, info, debug, trace), or a filter such as `worker=debug`
-    #[arg(long, global = true, env = "WASMILL_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     pub log: String,
     /// Log lines as JSON
     #[arg(long, global = true)]
@@ -82,9 +94,7 @@ pub enum Command {
     /// Print the commented default node.toml
     DefaultConfig,
     /// Print completions for a shell
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -197,7 +207,9 @@ pub struct TestArgs {
 #[derive(Debug, Subcommand)]
 pub enum ModuleCommand {
     /// Register a component; name, version and stores come from its own description
-    Add { file: PathBuf },
+    Add {
+        file: PathBuf,
+    },
     List,
     /// Ports, stores, parameters
     Show {
@@ -215,10 +227,16 @@ pub enum ModuleCommand {
 pub enum PipelineCommand {
     List,
     /// The topology: sub-topologies, stores, internal topics
-    Describe { name: String },
+    Describe {
+        name: String,
+    },
     /// Stop processing; tasks and state are kept
-    Pause { name: String },
-    Resume { name: String },
+    Pause {
+        name: String,
+    },
+    Resume {
+        name: String,
+    },
     /// Stop it and delete its state, internal topics and positions
     Delete {
         name: String,
@@ -322,7 +340,9 @@ pub enum TopicsCommand {
         #[arg(long = "config", value_name = "NAME=VALUE")]
         config: Vec<String>,
     },
-    Delete { name: String },
+    Delete {
+        name: String,
+    },
 }
 
 #[derive(Args, Debug)]

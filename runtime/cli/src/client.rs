@@ -19,8 +19,14 @@ pub struct Client {
 
 impl Client {
     pub fn new(node: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
-        Self { agent: config.into(), base: node.trim_end_matches('/').to_owned() }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .build();
+        Self {
+            agent: config.into(),
+            base: node.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// `query` are names and values, encoded here.
@@ -35,7 +41,10 @@ impl Client {
     pub fn get_text(&self, path: &str) -> Result<String> {
         let answer = self.agent.get(format!("{}{path}", self.base)).call();
         let mut answer = self.checked(answer)?;
-        answer.body_mut().read_to_string().map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))
+        answer
+            .body_mut()
+            .read_to_string()
+            .map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
@@ -58,8 +67,11 @@ impl Client {
             .limit(1 << 30)
             .read_to_vec()
             .map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))?;
-        serde_json::from_slice(&text)
-            .map_err(|e| Exit::ours(format!("the node's answer makes no sense (another version of wasmill?): {e}")))
+        serde_json::from_slice(&text).map_err(|e| {
+            Exit::ours(format!(
+                "the node's answer makes no sense (another version of wasmill?): {e}"
+            ))
+        })
     }
 
     fn checked(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Response<ureq::Body>> {
@@ -74,8 +86,10 @@ impl Client {
             return Ok(answer);
         }
         let text = answer.body_mut().read_to_string().unwrap_or_default();
-        let problem = serde_json::from_str(&text)
-            .unwrap_or_else(|_| Problem { code: "unknown".into(), message: format!("status {status}: {text}") });
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
+            code: "unknown".into(),
+            message: format!("status {status}: {text}"),
+        });
         Err(refused(status, &problem))
     }
 }

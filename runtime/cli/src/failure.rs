@@ -28,25 +28,45 @@ impl std::error::Error for Exit {}
 
 impl Exit {
     pub fn ours(message: impl Into<String>) -> anyhow::Error {
-        Self { code: Code::Ours, message: message.into() }.into()
+        Self {
+            code: Code::Ours,
+            message: message.into(),
+        }
+        .into()
     }
 
     /// A code alone: everything was said already.
     pub fn silent(code: Code) -> anyhow::Error {
-        Self { code, message: String::new() }.into()
+        Self {
+            code,
+            message: String::new(),
+        }
+        .into()
     }
 }
 
 /// A refusal of the node: its status says whose fault it is.
 pub fn refused(status: u16, problem: &Problem) -> anyhow::Error {
     let code = if status < 500 { Code::User } else { Code::Ours };
-    Exit { code, message: problem.message.clone() }.into()
+    Exit {
+        code,
+        message: problem.message.clone(),
+    }
+    .into()
 }
 
 /// A node that does not start: a directory, an address or a setting is the user's, a broker or a damaged log is not.
 pub fn not_started(refusal: &server::Refusal) -> anyhow::Error {
-    let code = if refusal.fault == server::Fault::Invalid { Code::User } else { Code::Ours };
-    Exit { code, message: refusal.message.clone() }.into()
+    let code = if refusal.fault == server::Fault::Invalid {
+        Code::User
+    } else {
+        Code::Ours
+    };
+    Exit {
+        code,
+        message: refusal.message.clone(),
+    }
+    .into()
 }
 
 /// The process's exit code for an error, after it was printed.

@@ -36,7 +36,9 @@ pub fn either<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T)) ->
 /// A table without lines; columns named in `right` are aligned to the right.
 pub fn table(head: &[&str], right: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(head.iter().map(|h| h.to_uppercase()));
+    table
+        .load_style(presets::NOTHING)
+        .set_header(head.iter().map(|h| h.to_uppercase()));
     table.set_content_arrangement(if std::io::stdout().is_terminal() {
         ContentArrangement::Dynamic
     } else {
@@ -67,7 +69,11 @@ pub fn size(bytes: u64) -> String {
         }
         (amount, unit) = (amount / 1024.0, next);
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{amount:.1} {unit}") }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{amount:.1} {unit}")
+    }
 }
 
 /// `208,160`.

@@ -45,7 +45,10 @@ pub fn build(folder: &Path) -> Result<Built> {
 }
 
 fn by_recipe(folder: &Path, build: Build) -> Result<Built> {
-    let (program, arguments) = build.command.split_first().context("`build.command` of wasmill.toml is empty")?;
+    let (program, arguments) = build
+        .command
+        .split_first()
+        .context("`build.command` of wasmill.toml is empty")?;
     let status = Command::new(program)
         .args(arguments)
         .current_dir(folder)
@@ -56,7 +59,10 @@ fn by_recipe(folder: &Path, build: Build) -> Result<Built> {
     }
     let core = folder.join(&build.output);
     let stem = core.file_stem().map(|s| s.to_string_lossy().into_owned());
-    Ok(Built { name: build.name.or(stem).unwrap_or_else(|| "module".into()), core })
+    Ok(Built {
+        name: build.name.or(stem).unwrap_or_else(|| "module".into()),
+        core,
+    })
 }
 
 /// Where the standard library for Wasm comes from.
@@ -69,11 +75,18 @@ enum Toolchain {
 fn by_cargo(folder: &Path) -> Result<Built> {
     let name = crate_name(folder)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join("target"),
+        || {
+            folder
+                .canonicalize()
+                .unwrap_or_else(|_| folder.to_owned())
+                .join("target")
+        },
         PathBuf::from,
     );
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--target", TARGET]).current_dir(folder);
+    cargo
+        .args(["build", "--release", "--target", TARGET])
+        .current_dir(folder);
     if choose()? == Toolchain::Debian {
         // Debian's compiler with its own sources of the standard library; rustup's linker comes with rustup's compiler.
         let sysroot = output("rustc", &["--print", "sysroot"]).unwrap_or_default();
@@ -85,11 +98,16 @@ fn by_cargo(folder: &Path) -> Result<Built> {
             .env("RUSTC_BOOTSTRAP", "1")
             .args(["-Z", "build-std=std,panic_abort"]);
     }
-    let status = cargo.status().context("failed to start `cargo`; for Rust see https://rustup.rs")?;
+    let status = cargo
+        .status()
+        .context("failed to start `cargo`; for Rust see https://rustup.rs")?;
     if !status.success() {
         bail!("`cargo build` ended with {status}");
     }
-    let core = target.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+    let core = target
+        .join(TARGET)
+        .join("release")
+        .join(format!("{}.wasm", name.replace('-', "_")));
     Ok(Built { name, core })
 }
 
@@ -100,15 +118,19 @@ fn choose() -> Result<Toolchain> {
         output("rustup", &["target", "list", "--installed"]).is_some_and(|list| list.lines().any(|line| line == TARGET))
     };
     let debian = || Path::new(DEBIAN_STD).exists() && output("/usr/bin/rustc", &["-V"]).is_some();
-    let add = || Command::new("rustup").args(["target", "add", TARGET]).status().is_ok_and(|status| status.success());
+    let add = || {
+        Command::new("rustup")
+            .args(["target", "add", TARGET])
+            .status()
+            .is_ok_and(|status| status.success())
+    };
     match std::env::var("WASMILL_GUEST_TOOLCHAIN").as_deref().unwrap_or("auto") {
         "rustup" if has_target() || add() => Ok(Toolchain::Rustup),
         "rustup" => bail!("rustup has no target {TARGET} and cannot add it"),
         "debian" if debian() => Ok(Toolchain::Debian),
         "debian" => bail!("no Wasm standard library of Debian's; hint: apt-get install rustc-web rust-web-src"),
-        "auto" if has_target() => Ok(Toolchain::Rustup),
+        "auto" if has_target() || add() => Ok(Toolchain::Rustup),
         "auto" if debian() => Ok(Toolchain::Debian),
-        "auto" if add() => Ok(Toolchain::Rustup),
         "auto" => bail!(
             "no Wasm standard library; hint: rustup target add {TARGET}, or on Debian apt-get install rustc-web rust-web-src"
         ),
@@ -119,12 +141,23 @@ fn choose() -> Result<Toolchain> {
 fn crate_name(folder: &Path) -> Result<String> {
     let path = folder.join("Cargo.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
-    let table: toml::Table = text.parse().with_context(|| format!("failed to read `{}`", path.display()))?;
-    let name = table.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
-    Ok(name.with_context(|| format!("`{}` has no package.name", path.display()))?.to_owned())
+    let table: toml::Table = text
+        .parse()
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
+    let name = table
+        .get("package")
+        .and_then(|package| package.get("name"))
+        .and_then(toml::Value::as_str);
+    Ok(name
+        .with_context(|| format!("`{}` has no package.name", path.display()))?
+        .to_owned())
 }
 
 fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -276,7 +276,10 @@ impl broker::Admin for Admin {
                 Err((_, code)) => return Err(self.of_code(doing, code)),
             });
         }
-        let new = topics.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == CreateOutcome::Created);
+        let new = topics
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == CreateOutcome::Created);
         let partitions: Vec<TopicPartition> = new
             .flat_map(|(topic, _)| (0..topic.partitions).map(|p| TopicPartition::new(topic.name.as_str(), p)))
             .collect();

@@ -8,7 +8,11 @@ use arrow_buffer::ScalarBuffer;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("column `{column}` has {found} rows where the keys have {expected}")]
-    Length { column: &'static str, expected: usize, found: usize },
+    Length {
+        column: &'static str,
+        expected: usize,
+        found: usize,
+    },
     #[error("columns larger than 2 GiB")]
     TooLarge,
     #[error("{0}")]
@@ -68,10 +72,19 @@ impl Batch {
         ];
         for (column, found) in lengths {
             if found != expected {
-                return Err(Error::Length { column, expected, found });
+                return Err(Error::Length {
+                    column,
+                    expected,
+                    found,
+                });
             }
         }
-        Ok(Self { keys, values, timestamps, headers })
+        Ok(Self {
+            keys,
+            values,
+            timestamps,
+            headers,
+        })
     }
 
     pub fn empty() -> Self {
@@ -120,7 +133,10 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         let of = |a: &BinaryArray| {
             let offsets = a.value_offsets();
-            offsets.last().zip(offsets.first()).map_or(0, |(end, start)| (end - start) as usize)
+            offsets
+                .last()
+                .zip(offsets.first())
+                .map_or(0, |(end, start)| (end - start) as usize)
         };
         of(&self.keys) + of(&self.values)
     }
@@ -147,7 +163,11 @@ impl Batch {
     pub fn filter(&self, keep: &BooleanArray) -> Result<Self, Error> {
         let rows: Vec<u32> = keep.values().set_indices().map(|i| i as u32).collect();
         if keep.len() != self.len() {
-            return Err(Error::Length { column: "filter", expected: self.len(), found: keep.len() });
+            return Err(Error::Length {
+                column: "filter",
+                expected: self.len(),
+                found: keep.len(),
+            });
         }
         self.take(&rows)
     }
@@ -165,10 +185,17 @@ impl Batch {
                 Some(arrow_select::take::TakeOptions { check_bounds: true }),
             )
             .map_err(|e| Error::Arrow(e.to_string()))?;
-            taken.as_any().downcast_ref::<BinaryArray>().cloned().ok_or(Error::TooLarge)
+            taken
+                .as_any()
+                .downcast_ref::<BinaryArray>()
+                .cloned()
+                .ok_or(Error::TooLarge)
         };
         let keys = column(&self.keys)?;
-        let timestamps = rows.iter().filter_map(|r| self.timestamps.get(*r as usize).copied()).collect();
+        let timestamps = rows
+            .iter()
+            .filter_map(|r| self.timestamps.get(*r as usize).copied())
+            .collect();
         Ok(Self {
             keys,
             values: column(&self.values)?,
@@ -194,12 +221,16 @@ impl Batch {
                 return Ok(BinaryBuilder::new().finish());
             }
             let joined = arrow_select::concat::concat(&parts).map_err(|e| Error::Arrow(e.to_string()))?;
-            joined.as_any().downcast_ref::<BinaryArray>().cloned().ok_or(Error::TooLarge)
+            joined
+                .as_any()
+                .downcast_ref::<BinaryArray>()
+                .cloned()
+                .ok_or(Error::TooLarge)
         };
         let headers = batches.iter().any(|b| b.headers.is_some()).then(|| {
-            let rows = batches.iter().flat_map(|b| {
-                (0..b.len()).map(|i| b.headers.as_ref().map_or_else(Vec::new, |h| h.row(i).to_vec()))
-            });
+            let rows = batches
+                .iter()
+                .flat_map(|b| (0..b.len()).map(|i| b.headers.as_ref().map_or_else(Vec::new, |h| h.row(i).to_vec())));
             Headers::from_rows(rows.collect())
         });
         Ok(Self {
@@ -247,13 +278,7 @@ impl BatchBuilder {
         }
     }
 
-    pub fn push_with_headers(
-        &mut self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        timestamp: i64,
-        headers: RowHeaders,
-    ) {
+    pub fn push_with_headers(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, timestamp: i64, headers: RowHeaders) {
         let before = self.timestamps.len();
         self.push(key, value, timestamp);
         if headers.is_empty() {

@@ -30,10 +30,14 @@ pub struct Directory {
 fn storage(doing: &str, path: &Path) -> impl Fn(rocksdb::Error) -> Error {
     let doing = format!("{doing} `{}`", path.display());
     move |e| match e.kind() {
-        rocksdb::ErrorKind::Corruption | rocksdb::ErrorKind::InvalidArgument => {
-            Error::Corrupt { path: doing.clone(), cause: e.into_string() }
-        }
-        _ => Error::Storage { doing: doing.clone(), cause: e.into_string() },
+        rocksdb::ErrorKind::Corruption | rocksdb::ErrorKind::InvalidArgument => Error::Corrupt {
+            path: doing.clone(),
+            cause: e.into_string(),
+        },
+        _ => Error::Storage {
+            doing: doing.clone(),
+            cause: e.into_string(),
+        },
     }
 }
 
@@ -71,11 +75,23 @@ impl Directory {
         } else {
             vec!["default".into()]
         };
-        families.extend(stores.iter().filter(|s| !families.contains(s)).cloned().collect::<Vec<_>>());
-        let descriptors: Vec<_> =
-            families.into_iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone())).collect();
+        families.extend(
+            stores
+                .iter()
+                .filter(|s| !families.contains(s))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        let descriptors: Vec<_> = families
+            .into_iter()
+            .map(|name| ColumnFamilyDescriptor::new(name, options.clone()))
+            .collect();
         let db = DB::open_cf_descriptors(&options, path, descriptors).map_err(storage("open the state in", path))?;
-        Ok(Self { db: Arc::new(db), path: path.to_owned(), stores: stores.into() })
+        Ok(Self {
+            db: Arc::new(db),
+            path: path.to_owned(),
+            stores: stores.into(),
+        })
     }
 
     /// What the owner wrote with [`Directory::set_stamp`].
@@ -103,7 +119,9 @@ impl Directory {
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        self.db.write_opt(batch, &write).map_err(storage("write to", &self.path))
+        self.db
+            .write_opt(batch, &write)
+            .map_err(storage("write to", &self.path))
     }
 
     fn families(&self) -> Result<Vec<&ColumnFamily>, Error> {
@@ -122,18 +140,25 @@ impl Directory {
         families.extend(self.db.cf_handle("default"));
         let mut options = FlushOptions::default();
         options.set_wait(wait);
-        self.db.flush_cfs_opt(&families, &options).map_err(storage("flush", &self.path))
+        self.db
+            .flush_cfs_opt(&families, &options)
+            .map_err(storage("flush", &self.path))
     }
 
     fn offset_key(&self, store: usize) -> Result<Vec<u8>, Error> {
-        let name = self.stores.get(store).ok_or_else(|| Error::Misuse(format!("no store number {store}")))?;
+        let name = self
+            .stores
+            .get(store)
+            .ok_or_else(|| Error::Misuse(format!("no store number {store}")))?;
         Ok(format!("{OFFSET_PREFIX}{name}").into_bytes())
     }
 }
 
 impl Snapshot for Directory {
     fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.db.get_cf(self.family(store)?, key).map_err(storage("read from", &self.path))
+        self.db
+            .get_cf(self.family(store)?, key)
+            .map_err(storage("read from", &self.path))
     }
 
     fn scan(&self, store: usize, bounds: &Bounds, descending: bool, visit: Visit<'_>) -> Result<(), Error> {
@@ -149,7 +174,11 @@ impl Snapshot for Directory {
             Bound::Unbounded => {}
         }
         let mut rows = self.db.raw_iterator_cf_opt(self.family(store)?, read);
-        if descending { rows.seek_to_last() } else { rows.seek_to_first() }
+        if descending {
+            rows.seek_to_last()
+        } else {
+            rows.seek_to_first()
+        }
         while let Some((key, value)) = rows.item() {
             if !visit(key, value) {
                 return Ok(());
@@ -175,7 +204,10 @@ pub struct Database {
 
 impl Database {
     pub fn new(directory: Directory) -> Self {
-        Self { directory, unflushed_bytes: 0 }
+        Self {
+            directory,
+            unflushed_bytes: 0,
+        }
     }
 }
 
@@ -191,7 +223,10 @@ impl Backend for Database {
     fn apply(&mut self, changes: &Changes) -> Result<(), Error> {
         let families = self.directory.families()?;
         let of = |store: usize| {
-            families.get(store).copied().ok_or_else(|| Error::Misuse(format!("no store number {store}")))
+            families
+                .get(store)
+                .copied()
+                .ok_or_else(|| Error::Misuse(format!("no store number {store}")))
         };
         let mut batch = WriteBatch::default();
         for change in &changes.changes {
@@ -215,7 +250,11 @@ impl Backend for Database {
 
     fn offset(&self, store: usize) -> Result<Option<i64>, Error> {
         let path = &self.directory.path;
-        let found = self.directory.db.get(self.directory.offset_key(store)?).map_err(storage("read from", path))?;
+        let found = self
+            .directory
+            .db
+            .get(self.directory.offset_key(store)?)
+            .map_err(storage("read from", path))?;
         match found {
             None => Ok(None),
             Some(bytes) => match <[u8; 8]>::try_from(bytes.as_slice()) {

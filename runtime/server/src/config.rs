@@ -84,14 +84,19 @@ impl Config {
     /// # Errors
     /// [`Error::Parse`] names line, column and the nearest known keys.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        toml::from_str(text).map_err(|cause| Error::Parse { path: path.display().to_string(), cause })
+        toml::from_str(text).map_err(|cause| Error::Parse {
+            path: path.display().to_string(),
+            cause,
+        })
     }
 
     /// # Errors
     /// [`Error::Read`] or [`Error::Parse`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| Error::Read { path: path.display().to_string(), cause })?;
+        let text = std::fs::read_to_string(path).map_err(|cause| Error::Read {
+            path: path.display().to_string(),
+            cause,
+        })?;
         Self::parse(&text, path)
     }
 
@@ -124,8 +129,10 @@ fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::
 
 fn parse_bytes(text: &str) -> Option<usize> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let (number, shift) =
-        units.iter().find_map(|(unit, shift)| text.strip_suffix(unit).map(|n| (n, *shift))).unwrap_or((text, 0));
+    let (number, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| text.strip_suffix(unit).map(|n| (n, *shift)))
+        .unwrap_or((text, 0));
     number.trim().parse::<usize>().ok()?.checked_mul(1 << shift)
 }
 
@@ -136,12 +143,17 @@ mod tests {
 
     #[test]
     fn the_printed_default_is_the_default() {
-        assert_eq!(Config::parse(DEFAULT, Path::new("default.toml")).unwrap(), Config::default());
+        assert_eq!(
+            Config::parse(DEFAULT, Path::new("default.toml")).unwrap(),
+            Config::default()
+        );
     }
 
     #[test]
     fn an_unknown_key_is_named_with_its_place() {
-        let error = Config::parse("threads = 2\ntreads = 3\n", Path::new("node.toml")).unwrap_err().to_string();
+        let error = Config::parse("threads = 2\ntreads = 3\n", Path::new("node.toml"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("line 2") && error.contains("treads"), "{error}");
     }
 }

@@ -54,7 +54,11 @@ impl Server {
             Refusal::invalid("listen", format!("failed to listen on {listen}: {e}\n{hint}"))
         })?;
         let address = listener.local_addr().unwrap_or(listen);
-        let node = Node::start(config)?;
+        // Where others reach this node: with port 0 only known now.
+        let node = Node::start(Config {
+            listen: address,
+            ..config
+        })?;
         let (stop, stopped) = watch::channel(false);
         let router = rest::router(node.clone());
         runtime.spawn(async move {
@@ -72,7 +76,13 @@ impl Server {
             .name("watch".into())
             .spawn(move || watched.watch())
             .map_err(|e| Refusal::ours(format!("failed to start a thread: {e}")))?;
-        Ok(Self { node, runtime, address, stop, watcher })
+        Ok(Self {
+            node,
+            runtime,
+            address,
+            stop,
+            watcher,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -141,15 +151,20 @@ pub fn check(request: &api::ApplyRequest, modules: &BTreeMap<String, PathBuf>) -
                 .map_err(|e| undescribed(format!("`{}`: {e}", file.display()), "`wasmill build` makes it"))?;
             node::described(&bytes).map_err(|refusal| undescribed(refusal.message, "see `wasmill build --help`"))
         }
-        pipeline::ModuleRef::Registered { .. } => {
-            Err(undescribed("only a node knows it".to_owned(), "`wasmill plan` asks the node"))
-        }
+        pipeline::ModuleRef::Registered { .. } => Err(undescribed(
+            "only a node knows it".to_owned(),
+            "`wasmill plan` asks the node",
+        )),
     };
     node::parsed(request, &describe)
 }
 
 fn undescribed(message: String, hint: &str) -> pipeline::Undescribed {
-    pipeline::Undescribed { message, hint: Some(hint.to_owned()), known: Vec::new() }
+    pipeline::Undescribed {
+        message,
+        hint: Some(hint.to_owned()),
+        known: Vec::new(),
+    }
 }
 
 /// The pipeline file that `run` uses for a bare module.

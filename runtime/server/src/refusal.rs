@@ -27,7 +27,11 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(fault: Fault, code: &'static str, message: impl Into<String>) -> Self {
-        Self { fault, code, message: message.into() }
+        Self {
+            fault,
+            code,
+            message: message.into(),
+        }
     }
 
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
@@ -47,7 +51,10 @@ impl Refusal {
     }
 
     pub fn problem(&self) -> Problem {
-        Problem { code: self.code.to_owned(), message: self.message.clone() }
+        Problem {
+            code: self.code.to_owned(),
+            message: self.message.clone(),
+        }
     }
 }
 

@@ -48,17 +48,25 @@ pub fn encode(format: Format, value: &Value) -> Result<Option<Vec<u8>>, String> 
     if let Some(text) = value.get("base64").and_then(Value::as_str)
         && format != Format::Json
     {
-        return from_base64(text).map(Some).ok_or_else(|| format!("`{text}` is not base64"));
+        return from_base64(text)
+            .map(Some)
+            .ok_or_else(|| format!("`{text}` is not base64"));
     }
     let bytes = match (format, value) {
         (_, Value::Null) => return Ok(None),
         (Format::I64, value) => {
             let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
-            number.ok_or_else(|| format!("`{value}` is not a whole number"))?.to_be_bytes().to_vec()
+            number
+                .ok_or_else(|| format!("`{value}` is not a whole number"))?
+                .to_be_bytes()
+                .to_vec()
         }
         (Format::F64, value) => {
             let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-            number.ok_or_else(|| format!("`{value}` is not a number"))?.to_be_bytes().to_vec()
+            number
+                .ok_or_else(|| format!("`{value}` is not a number"))?
+                .to_be_bytes()
+                .to_vec()
         }
         (Format::Json, value) => value.to_string().into_bytes(),
         (_, Value::String(text)) => text.clone().into_bytes(),
@@ -84,9 +92,15 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub fn to_base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0u32, |w, (i, b)| w | u32::from(*b) << (16 - 8 * i));
+        let word = chunk
+            .iter()
+            .enumerate()
+            .fold(0u32, |w, (i, b)| w | u32::from(*b) << (16 - 8 * i));
         for i in 0..4 {
-            let letter = ALPHABET.get((word >> (18 - 6 * i) & 63) as usize).copied().unwrap_or(b'=');
+            let letter = ALPHABET
+                .get((word >> (18 - 6 * i) & 63) as usize)
+                .copied()
+                .unwrap_or(b'=');
             text.push(if i <= chunk.len() { letter as char } else { '=' });
         }
     }
@@ -132,7 +146,13 @@ mod tests {
 
     #[test]
     fn base64_of_every_length() {
-        for (bytes, text) in [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v"), (b"foob", "Zm9vYg==")] {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg=="),
+        ] {
             assert_eq!(to_base64(bytes), text);
             assert_eq!(from_base64(text).unwrap(), bytes);
         }

@@ -88,7 +88,9 @@ pub enum NodeKind {
     Repartition(Repartition),
     Aggregate(Aggregate),
     /// Upserts into a store, so that a table can be queried; forwards the row.
-    ToTable { store: StoreId },
+    ToTable {
+        store: StoreId,
+    },
     Sink(Sink),
 }
 
@@ -190,7 +192,11 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { max: 10, backoff_ms_min: 200, backoff_ms_max: 10_000 }
+        Self {
+            max: 10,
+            backoff_ms_min: 200,
+            backoff_ms_max: 10_000,
+        }
     }
 }
 
@@ -206,7 +212,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, call_ms: 5_000, result_bytes: 64 << 20, log_lines_per_second: 100 }
+        Self {
+            memory_bytes: 256 << 20,
+            call_ms: 5_000,
+            result_bytes: 64 << 20,
+            log_lines_per_second: 100,
+        }
     }
 }
 
@@ -226,10 +237,18 @@ pub struct Branch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Predicate {
-    Equals { of: Selector, value: serde_json::Value },
-    StartsWith { of: Selector, prefix: String },
+    Equals {
+        of: Selector,
+        value: serde_json::Value,
+    },
+    StartsWith {
+        of: Selector,
+        prefix: String,
+    },
     /// The key, value or field is there and not null.
-    Exists { of: Selector },
+    Exists {
+        of: Selector,
+    },
 }
 
 /// A part of a row.

@@ -1,3 +1,5 @@
+//! Tests of the graph: validation, sub-topologies, partitions, compatibility.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 //! Graphs that no pipeline file can say, and the limits of a task.
 

@@ -6,7 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).other_options(vec!["--offline".into()]).exec().expect("cargo metadata")
+    MetadataCommand::new()
+        .manifest_path(manifest)
+        .other_options(vec!["--offline".into()])
+        .exec()
+        .expect("cargo metadata")
 }
 
 /// Names of the packages that `from` reaches by ordinary dependencies.
@@ -16,12 +20,20 @@ fn reaches(metadata: &Metadata, from: &str) -> BTreeSet<String> {
         .nodes
         .iter()
         .map(|node| {
-            let normal = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            let normal = node
+                .deps
+                .iter()
+                .filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
             (&node.id, normal.map(|d| &d.pkg).collect())
         })
         .collect();
     let name = |id: &PackageId| metadata[id].name.to_string();
-    let start = &metadata.workspace_packages().into_iter().find(|p| p.name.as_str() == from).expect(from).id;
+    let start = &metadata
+        .workspace_packages()
+        .into_iter()
+        .find(|p| p.name.as_str() == from)
+        .expect(from)
+        .id;
     let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
     while let Some(id) = next.pop() {
         if seen.insert(id) {
@@ -40,15 +52,34 @@ const OWNERS: [(&str, &[&str]); 4] = [
 ];
 
 /// The pure crates reach none of these.
-const PURE: [&str; 8] = ["record", "topology", "pipeline", "state", "operators", "task", "broker", "driver"];
-const IMPURE: [&str; 6] = ["tokio", "wasmtime", "rdkafka", "rdkafka-sys", "rocksdb", "librocksdb-sys"];
+const PURE: [&str; 8] = [
+    "record",
+    "topology",
+    "pipeline",
+    "state",
+    "operators",
+    "task",
+    "broker",
+    "driver",
+];
+const IMPURE: [&str; 6] = [
+    "tokio",
+    "wasmtime",
+    "rdkafka",
+    "rdkafka-sys",
+    "rocksdb",
+    "librocksdb-sys",
+];
 
 #[test]
 fn heavy_libraries_have_one_owner() {
     let metadata = metadata();
     for package in metadata.workspace_packages() {
         for (library, owners) in OWNERS {
-            let uses = package.dependencies.iter().any(|d| d.name == library && d.kind == DependencyKind::Normal);
+            let uses = package
+                .dependencies
+                .iter()
+                .any(|d| d.name == library && d.kind == DependencyKind::Normal);
             assert!(
                 !uses || owners.contains(&package.name.as_str()),
                 "`{}` depends on `{library}`, which only {owners:?} may",
@@ -72,16 +103,26 @@ fn the_engine_is_pure() {
 #[test]
 fn the_guest_sdk_knows_nothing_of_the_runtime() {
     let metadata = metadata();
-    let ours: BTreeSet<String> = metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
+    let ours: BTreeSet<String> = metadata
+        .workspace_packages()
+        .iter()
+        .map(|p| p.name.to_string())
+        .collect();
     let reached = reaches(&metadata, "wasmill-guest");
-    let both: Vec<_> = reached.intersection(&ours).filter(|n| n.as_str() != "wasmill-guest").collect();
+    let both: Vec<_> = reached
+        .intersection(&ours)
+        .filter(|n| n.as_str() != "wasmill-guest")
+        .collect();
     assert!(both.is_empty(), "{both:?}");
 }
 
 #[test]
 fn only_the_command_line_uses_anyhow() {
     for package in metadata().workspace_packages() {
-        let uses = package.dependencies.iter().any(|d| d.name == "anyhow" && d.kind == DependencyKind::Normal);
+        let uses = package
+            .dependencies
+            .iter()
+            .any(|d| d.name == "anyhow" && d.kind == DependencyKind::Normal);
         let allowed = package.name.as_str() == "cli" || package.manifest_path.as_str().contains("/tests/");
         assert!(!uses || allowed, "`{}` depends on anyhow", package.name);
     }

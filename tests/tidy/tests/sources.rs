@@ -6,12 +6,25 @@ use std::path::{Path, PathBuf};
 
 const LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
+/// Tests may be longer: a list of cases is read from top to bottom.
+const TEST_LINES_MAX: usize = 600;
+const TEST_FUNCTION_LINES_MAX: usize = 130;
+/// Longer, with a reason.
+const LONG: [(&str, &str); 1] = [(
+    "runtime/kafka/src/errors.rs",
+    "one match that is a table of librdkafka's error codes",
+)];
 /// Generated, and named so.
 const GENERATED: [&str; 1] = ["guest-sdk/rust/src/bindings.rs"];
-const VAGUE: [&str; 9] = ["common", "types", "utils", "util", "helpers", "manager", "impl", "base", "factory"];
+const VAGUE: [&str; 9] = [
+    "common", "types", "utils", "util", "helpers", "manager", "impl", "base", "factory",
+];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -34,9 +47,24 @@ fn sources() -> Vec<(String, String)> {
     }
     files
         .into_iter()
-        .map(|f| (f.strip_prefix(&root).unwrap().to_string_lossy().into_owned(), fs::read_to_string(&f).unwrap()))
+        .map(|f| {
+            (
+                f.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
+                fs::read_to_string(&f).unwrap(),
+            )
+        })
         .filter(|(name, _)| !GENERATED.contains(&name.as_str()))
         .collect()
+}
+
+/// Files that only tests and measurements use.
+fn is_test(name: &str) -> bool {
+    ["tests/", "/tests/", "/tests.rs", "/examples/", "/exactness/"]
+        .iter()
+        .any(|part| match part.strip_suffix('/') {
+            Some("tests") => name.starts_with(part),
+            _ => name.contains(part),
+        })
 }
 
 #[test]
@@ -44,8 +72,9 @@ fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();
     for (name, text) in sources() {
         let lines = text.lines().count();
-        if lines > LINES_MAX {
-            wrong.push(format!("{name}: {lines} lines, at most {LINES_MAX}"));
+        let lines_max = if is_test(&name) { TEST_LINES_MAX } else { LINES_MAX };
+        if lines > lines_max {
+            wrong.push(format!("{name}: {lines} lines, at most {lines_max}"));
         }
         let stem = Path::new(&name).file_stem().unwrap().to_string_lossy().into_owned();
         if VAGUE.contains(&stem.as_str()) {
@@ -63,18 +92,37 @@ fn files_are_short_and_say_what_they_are() {
 fn functions_are_short() {
     let mut wrong = Vec::new();
     for (name, text) in sources() {
+        if LONG.iter().any(|(long, _)| *long == name) {
+            continue;
+        }
         let mut open: Option<(usize, usize, &str)> = None;
+        let mut lines_max = if is_test(&name) {
+            TEST_FUNCTION_LINES_MAX
+        } else {
+            FUNCTION_LINES_MAX
+        };
         for (number, line) in text.lines().enumerate() {
             let body = line.trim_start();
+            if body == "#[cfg(test)]" {
+                lines_max = TEST_FUNCTION_LINES_MAX;
+            }
             let indent = line.len() - body.len();
-            let starts = ["fn ", "pub fn ", "pub(crate) fn ", "async fn ", "pub async fn ", "unsafe fn ", "pub(super) fn "];
+            let starts = [
+                "fn ",
+                "pub fn ",
+                "pub(crate) fn ",
+                "async fn ",
+                "pub async fn ",
+                "unsafe fn ",
+                "pub(super) fn ",
+            ];
             if starts.iter().any(|s| body.starts_with(s)) && !body.ends_with(';') && !body.ends_with('}') {
                 open = Some((number, indent, body));
             } else if let Some((start, column, head)) = open
                 && indent == column
                 && body.starts_with('}')
             {
-                if number - start > FUNCTION_LINES_MAX {
+                if number - start > lines_max {
                     wrong.push(format!("{name}:{}: {} lines: {head}", start + 1, number - start));
                 }
                 open = None;

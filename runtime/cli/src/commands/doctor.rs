@@ -26,7 +26,13 @@ pub fn run(global: &Global, client: &Client, args: &DoctorArgs) -> Result<()> {
         show::json(&checks)?;
     } else {
         for check in &checks {
-            let mark = if check.ok { "ok     " } else if check.optional { "missing" } else { "FAILED " };
+            let mark = if check.ok {
+                "ok     "
+            } else if check.optional {
+                "missing"
+            } else {
+                "FAILED "
+            };
             show::line(&format!("{mark}  {:12} {}", check.what, check.found));
         }
     }
@@ -38,9 +44,17 @@ fn node(client: &Client) -> Check {
     let status: Result<Status> = client.get("/v1/status", &[]);
     let (ok, found) = match status {
         Ok(s) => (true, format!("{} of cluster {}, log {}", s.node, s.cluster, s.log)),
-        Err(error) => (false, format!("{error:#}").lines().next().unwrap_or_default().to_owned()),
+        Err(error) => (
+            false,
+            format!("{error:#}").lines().next().unwrap_or_default().to_owned(),
+        ),
     };
-    Check { what: "node", ok, found, optional: true }
+    Check {
+        what: "node",
+        ok,
+        found,
+        optional: true,
+    }
 }
 
 fn compiler() -> Check {
@@ -48,7 +62,12 @@ fn compiler() -> Check {
         Some(version) => (true, version),
         None => (false, "no cargo; for Rust processors see https://rustup.rs".into()),
     };
-    Check { what: "rust", ok, found, optional: true }
+    Check {
+        what: "rust",
+        ok,
+        found,
+        optional: true,
+    }
 }
 
 fn wasm_target() -> Check {
@@ -59,9 +78,17 @@ fn wasm_target() -> Check {
     } else if debian {
         (true, "Debian's rust-web-src".to_owned())
     } else {
-        (false, "none; `rustup target add wasm32-unknown-unknown`, or apt-get install rustc-web rust-web-src".to_owned())
+        (
+            false,
+            "none; `rustup target add wasm32-unknown-unknown`, or apt-get install rustc-web rust-web-src".to_owned(),
+        )
     };
-    Check { what: "wasm target", ok, found, optional: true }
+    Check {
+        what: "wasm target",
+        ok,
+        found,
+        optional: true,
+    }
 }
 
 fn broker(brokers: &str) -> Check {
@@ -69,10 +96,19 @@ fn broker(brokers: &str) -> Check {
         Ok(text) => (true, text),
         Err(refusal) => (false, refusal.message),
     };
-    Check { what: "broker", ok, found, optional: false }
+    Check {
+        what: "broker",
+        ok,
+        found,
+        optional: false,
+    }
 }
 
 fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .ok()
+        .filter(|o| o.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

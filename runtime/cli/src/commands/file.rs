@@ -30,7 +30,11 @@ pub fn plan(global: &Global, client: &Client, args: &FileArgs) -> Result<()> {
     let plan: Plan = client.post("/v1/plan", &uploaded(client, args)?)?;
     show::either(global.format, &plan, |plan| print(plan, true))?;
     refuse(&plan)?;
-    if plan.changes.is_empty() { Ok(()) } else { Err(Exit::silent(Code::PlanHasChanges)) }
+    if plan.changes.is_empty() {
+        Ok(())
+    } else {
+        Err(Exit::silent(Code::PlanHasChanges))
+    }
 }
 
 pub fn apply(global: &Global, client: &Client, args: &ApplyArgs) -> Result<()> {
@@ -49,7 +53,9 @@ pub fn apply(global: &Global, client: &Client, args: &ApplyArgs) -> Result<()> {
         return Ok(());
     }
     let done: Plan = client.post("/v1/pipelines", &request)?;
-    show::either(global.format, &done, |done| show::say(&format!("{}: applied", done.pipeline)))
+    show::either(global.format, &done, |done| {
+        show::say(&format!("{}: applied", done.pipeline))
+    })
 }
 
 /// Text of a plan: the drawing, then one line a change.
@@ -70,15 +76,28 @@ fn refuse(plan: &Plan) -> Result<()> {
     if plan.refused.is_empty() {
         return Ok(());
     }
-    let message = format!("`{}` cannot be applied:\n  {}", plan.pipeline, plan.refused.join("\n  "));
-    Err(Exit { code: Code::User, message }.into())
+    let message = format!(
+        "`{}` cannot be applied:\n  {}",
+        plan.pipeline,
+        plan.refused.join("\n  ")
+    );
+    Err(Exit {
+        code: Code::User,
+        message,
+    }
+    .into())
 }
 
 fn request(args: &FileArgs) -> Result<ApplyRequest> {
     let file = std::fs::read_to_string(&args.file)
         .with_context(|| format!("failed to read the pipeline file `{}`", args.file.display()))?;
     let file_name = args.file.display().to_string();
-    Ok(ApplyRequest { file, file_name, vars: variables(&args.vars)?, paths: BTreeMap::new() })
+    Ok(ApplyRequest {
+        file,
+        file_name,
+        vars: variables(&args.vars)?,
+        paths: BTreeMap::new(),
+    })
 }
 
 /// The request with every module that the file names by its path registered at the node.
@@ -96,14 +115,18 @@ pub fn variables(args: &VarArgs) -> Result<BTreeMap<String, String>> {
     let mut vars = BTreeMap::new();
     if let Some(file) = &args.vars {
         let text = std::fs::read_to_string(file).with_context(|| format!("failed to read `{}`", file.display()))?;
-        let table: toml::Table = text.parse().with_context(|| format!("failed to read `{}`", file.display()))?;
+        let table: toml::Table = text
+            .parse()
+            .with_context(|| format!("failed to read `{}`", file.display()))?;
         for (name, value) in table {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             vars.insert(name, text);
         }
     }
     for set in &args.set {
-        let (name, value) = set.split_once('=').with_context(|| format!("`--set {set}` is not NAME=VALUE"))?;
+        let (name, value) = set
+            .split_once('=')
+            .with_context(|| format!("`--set {set}` is not NAME=VALUE"))?;
         vars.insert(name.to_owned(), value.to_owned());
     }
     Ok(vars)
@@ -112,9 +135,15 @@ pub fn variables(args: &VarArgs) -> Result<BTreeMap<String, String>> {
 /// Modules that a file names by path (as it stands there), and where they are, relative to the file. A file that cannot
 /// be read as TOML has none: its diagnostics come from the real parser.
 pub fn module_paths(file: &Path, text: &str) -> BTreeMap<String, PathBuf> {
-    let Ok(table) = text.parse::<toml::Table>() else { return BTreeMap::new() };
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return BTreeMap::new();
+    };
     let folder = file.parent().unwrap_or(Path::new("."));
-    let steps = table.get("steps").and_then(toml::Value::as_table).into_iter().flat_map(|steps| steps.values());
+    let steps = table
+        .get("steps")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(|steps| steps.values());
     steps
         .filter_map(|step| step.get("module")?.as_str())
         .filter(|module| module.contains('/') || module.ends_with(".wasm"))

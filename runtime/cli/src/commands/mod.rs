@@ -65,12 +65,16 @@ fn confirmed(question: &str, yes: bool) -> Result<bool> {
 fn start_logging(global: &Global) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(&global.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = if global.log_json {
         builder.json().try_init()
     } else {
         use std::io::IsTerminal;
-        builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).try_init()
+        builder
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+            .try_init()
     };
     // Only a second call fails, and then logging is there already.
     drop(started);

@@ -14,8 +14,17 @@ pub fn run(global: &Global, client: &Client, command: ModuleCommand) -> Result<(
         ModuleCommand::Add { file } => {
             let module = add(client, &file)?;
             show::either(global.format, &module, |module| {
-                let done = if module.new { "registered" } else { "was registered already:" };
-                show::line(&format!("{done} {}@{} ({})", module.name, module.version, show::size(module.bytes)));
+                let done = if module.new {
+                    "registered"
+                } else {
+                    "was registered already:"
+                };
+                show::line(&format!(
+                    "{done} {}@{} ({})",
+                    module.name,
+                    module.version,
+                    show::size(module.bytes)
+                ));
             })
         }
         ModuleCommand::List => {
@@ -24,9 +33,18 @@ pub fn run(global: &Global, client: &Client, command: ModuleCommand) -> Result<(
                 let row = |m: &Module| {
                     let digest = m.digest.get(..12).unwrap_or_default().to_owned();
                     let summary = text(&m.description, "summary");
-                    vec![format!("{}@{}", m.name, m.version), show::size(m.bytes), digest, summary]
+                    vec![
+                        format!("{}@{}", m.name, m.version),
+                        show::size(m.bytes),
+                        digest,
+                        summary,
+                    ]
                 };
-                show::table(&["module", "size", "digest", "summary"], &["size"], modules.iter().map(row).collect());
+                show::table(
+                    &["module", "size", "digest", "summary"],
+                    &["size"],
+                    modules.iter().map(row).collect(),
+                );
             })
         }
         ModuleCommand::Show { id } => {
@@ -63,12 +81,20 @@ fn describe(module: &Module) {
     for (field, title) in [("inputs", "input"), ("outputs", "output")] {
         for port in items(field) {
             let formats = format!("{} -> {}", text(&port, "key-format"), text(&port, "value-format"));
-            show::line(&format!("{title:9} {}  {formats}  {}", text(&port, "name"), text(&port, "summary")));
+            show::line(&format!(
+                "{title:9} {}  {formats}  {}",
+                text(&port, "name"),
+                text(&port, "summary")
+            ));
         }
     }
     for store in items("stores") {
         let kind = format!("{} schema {}", text(&store, "kind"), text(&store, "schema"));
-        show::line(&format!("store     {}  {kind}  {}", text(&store, "name"), text(&store, "summary")));
+        show::line(&format!(
+            "store     {}  {kind}  {}",
+            text(&store, "name"),
+            text(&store, "summary")
+        ));
     }
     for parameter in items("parameters") {
         let default = match parameter.get("default") {
@@ -76,6 +102,10 @@ fn describe(module: &Module) {
             Some(value) => format!("default {}", show::cell(value)),
         };
         let kind = text(&parameter, "kind");
-        show::line(&format!("param     {}  {kind}, {default}  {}", text(&parameter, "name"), text(&parameter, "summary")));
+        show::line(&format!(
+            "param     {}  {kind}, {default}  {}",
+            text(&parameter, "name"),
+            text(&parameter, "summary")
+        ));
     }
 }

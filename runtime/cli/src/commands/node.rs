@@ -25,11 +25,18 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     start_logging(global);
     let config = config(&args.node)?;
     let is_module = args.file.extension().is_some_and(|e| e == "wasm");
-    let path = if is_module { write_file_for(&args.file)? } else { args.file.clone() };
+    let path = if is_module {
+        write_file_for(&args.file)?
+    } else {
+        args.file.clone()
+    };
     let server = start(&config)?;
     announce(&server, &config);
     let client = Client::new(&format!("http://{}", server.address()));
-    let file = FileArgs { file: path, vars: args.vars.clone() };
+    let file = FileArgs {
+        file: path,
+        vars: args.vars.clone(),
+    };
     let applied = file::uploaded(&client, &file).and_then(|request| client.post::<Plan>("/v1/pipelines", &request));
     let plan = match applied {
         Ok(plan) => plan,
@@ -50,9 +57,19 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
 }
 
 fn why(pipeline: &Pipeline) -> String {
-    let reason = |task: &server::api::Task| task.reason.as_ref().map(|reason| format!("task {}: {reason}", task.task));
+    let reason = |task: &server::api::Task| {
+        task.reason
+            .as_ref()
+            .map(|reason| format!("task {}: {reason}", task.task))
+    };
     let reasons = pipeline.tasks.iter().filter_map(reason);
-    pipeline.problems.iter().cloned().chain(reasons).collect::<Vec<_>>().join("\n")
+    pipeline
+        .problems
+        .iter()
+        .cloned()
+        .chain(reasons)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A pipeline file for a bare module, printed so that it can be kept and changed.
@@ -70,8 +87,16 @@ fn start(config: &Config) -> Result<Server> {
 }
 
 fn announce(server: &Server, config: &Config) {
-    let log = if config.brokers.is_empty() { "the embedded log".to_owned() } else { format!("Kafka at {}", config.brokers) };
-    show::say(&format!("wasmill node {} on http://{}, {log}", config.node, server.address()));
+    let log = if config.brokers.is_empty() {
+        "the embedded log".to_owned()
+    } else {
+        format!("Kafka at {}", config.brokers)
+    };
+    show::say(&format!(
+        "wasmill node {} on http://{}, {log}",
+        config.node,
+        server.address()
+    ));
 }
 
 /// Flag over environment (both by clap) over file over default.

@@ -17,7 +17,11 @@ pub fn run(global: &Global, client: &Client, command: PipelineCommand) -> Result
             if global.format == Format::Json {
                 return show::json(&client.get::<Pipeline>(&format!("/v1/pipelines/{name}"), &[])?);
             }
-            show::line(client.get_text(&format!("/v1/pipelines/{name}/description"))?.trim_end());
+            show::line(
+                client
+                    .get_text(&format!("/v1/pipelines/{name}/description"))?
+                    .trim_end(),
+            );
             Ok(())
         }
         PipelineCommand::Pause { name } => {

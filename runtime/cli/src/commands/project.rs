@@ -12,15 +12,23 @@ const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
     ("src/lib.rs", include_str!("../../templates/rust/lib.rs.in")),
     ("pipeline.toml", include_str!("../../templates/rust/pipeline.toml.in")),
-    ("cases/words/input.jsonl", include_str!("../../templates/rust/input.jsonl.in")),
-    ("cases/words/expected.jsonl", include_str!("../../templates/rust/expected.jsonl.in")),
+    (
+        "cases/words/input.jsonl",
+        include_str!("../../templates/rust/input.jsonl.in"),
+    ),
+    (
+        "cases/words/expected.jsonl",
+        include_str!("../../templates/rust/expected.jsonl.in"),
+    ),
     (".gitignore", "/target\n*.wasm\n"),
 ];
 
 pub fn new(args: &NewArgs) -> Result<()> {
     let name = &args.name;
     let valid = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && name.len() <= 64;
     if !valid {
         bail!("`{name}` is no name: a lower-case letter, then letters, digits and `-`, at most 64");
@@ -31,7 +39,9 @@ pub fn new(args: &NewArgs) -> Result<()> {
     }
     let sdk = match &args.sdk {
         Some(path) => {
-            let path = path.canonicalize().with_context(|| format!("no SDK in `{}`", path.display()))?;
+            let path = path
+                .canonicalize()
+                .with_context(|| format!("no SDK in `{}`", path.display()))?;
             format!("{{ path = \"{}\" }}", path.display())
         }
         None => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
@@ -40,17 +50,25 @@ pub fn new(args: &NewArgs) -> Result<()> {
         let path = folder.join(file);
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).with_context(|| format!("failed to create `{}`", parent.display()))?;
-        let text = text.replace("{name}", name).replace("{ident}", &name.replace('-', "_")).replace("{sdk}", &sdk);
+        let text = text
+            .replace("{name}", name)
+            .replace("{ident}", &name.replace('-', "_"))
+            .replace("{sdk}", &sdk);
         std::fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     }
-    show::say(&format!("made {name}/; next: cd {name} && wasmill build && wasmill test"));
+    show::say(&format!(
+        "made {name}/; next: cd {name} && wasmill build && wasmill test"
+    ));
     Ok(())
 }
 
 pub fn build(args: &BuildArgs) -> Result<()> {
     let started = std::time::Instant::now();
     let built = toolchain::build(&args.dir)?;
-    let output = args.output.clone().unwrap_or_else(|| args.dir.join(format!("{}.wasm", built.name)));
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| args.dir.join(format!("{}.wasm", built.name)));
     write_component(&built.core, &output)?;
     let bytes = std::fs::metadata(&output)?.len();
     let took = show::duration(started.elapsed().as_millis() as u64);

@@ -14,14 +14,22 @@ pub fn run(global: &Global, client: &Client, args: &QueryArgs) -> Result<()> {
     let mut entries = fetch(client, args)?;
     if let Some(count) = args.top {
         let rank = |e: &StoreEntry| e.value.as_f64().unwrap_or(f64::NEG_INFINITY);
-        entries.sort_by(|a, b| rank(b).total_cmp(&rank(a)).then_with(|| show::cell(&a.key).cmp(&show::cell(&b.key))));
+        entries.sort_by(|a, b| {
+            rank(b)
+                .total_cmp(&rank(a))
+                .then_with(|| show::cell(&a.key).cmp(&show::cell(&b.key)))
+        });
         entries.truncate(count);
     }
     if let Some(key) = &args.key
         && entries.is_empty()
     {
         let message = format!("`{}` has no entry for `{key}`", args.store);
-        return Err(Exit { code: Code::User, message }.into());
+        return Err(Exit {
+            code: Code::User,
+            message,
+        }
+        .into());
     }
     show::either(global.format, &entries, |entries| {
         let row = |e: &StoreEntry| vec![show::cell(&e.key), show::cell(&e.value)];
@@ -32,12 +40,19 @@ pub fn run(global: &Global, client: &Client, args: &QueryArgs) -> Result<()> {
 }
 
 fn fetch(client: &Client, args: &QueryArgs) -> Result<Vec<StoreEntry>> {
-    let limit = if args.top.is_some() || args.limit == 0 { usize::MAX } else { args.limit };
+    let limit = if args.top.is_some() || args.limit == 0 {
+        usize::MAX
+    } else {
+        args.limit
+    };
     let path = format!("/v1/pipelines/{}/stores/{}/entries", args.pipeline, args.store);
     let mut query: Vec<(&str, String)> = Vec::new();
-    for (name, value) in
-        [("key", &args.key), ("prefix", &args.prefix), ("lower", &args.lower), ("upper", &args.upper)]
-    {
+    for (name, value) in [
+        ("key", &args.key),
+        ("prefix", &args.prefix),
+        ("lower", &args.lower),
+        ("upper", &args.upper),
+    ] {
         query.extend(value.clone().map(|value| (name, value)));
     }
     let mut entries: Vec<StoreEntry> = Vec::new();

@@ -27,13 +27,20 @@ pub fn produce(client: &Client, args: &ProduceArgs) -> Result<()> {
         _ => (Box::new(std::io::stdin()), None),
     };
     let progress = match bytes {
-        Some(bytes) => ProgressBar::new(bytes)
-            .with_style(ProgressStyle::with_template("{bar:30} {percent}% {bytes_per_sec} {msg}")?),
+        Some(bytes) => ProgressBar::new(bytes).with_style(ProgressStyle::with_template(
+            "{bar:30} {percent}% {bytes_per_sec} {msg}",
+        )?),
         None => ProgressBar::new_spinner(),
     };
     let input = progress.wrap_read(input);
     let started = std::time::Instant::now();
-    let mut sender = Sender { client, args, page: Vec::with_capacity(PAGE), sent: 0, progress: &progress };
+    let mut sender = Sender {
+        client,
+        args,
+        page: Vec::with_capacity(PAGE),
+        sent: 0,
+        progress: &progress,
+    };
     match args.input.unwrap_or_else(|| guess(args.file.as_deref())) {
         RecordFormat::Text => text(BufReader::new(input), &mut sender)?,
         RecordFormat::Jsonl => jsonl(BufReader::new(input), &mut sender)?,
@@ -90,7 +97,8 @@ impl Sender<'_> {
             .post(&format!("/v1/topics/{}/records", self.args.topic), &request)
             .with_context(|| format!("after {} records", self.sent))?;
         self.sent += done.records;
-        self.progress.set_message(format!("{} records", show::number(self.sent as i64)));
+        self.progress
+            .set_message(format!("{} records", show::number(self.sent as i64)));
         Ok(())
     }
 }
@@ -103,7 +111,11 @@ fn text(input: impl BufRead, sender: &mut Sender<'_>) -> Result<()> {
             Some((key, value)) => (Value::from(key), Value::from(value)),
             None => (Value::Null, Value::from(line)),
         };
-        sender.push(Record { key, value, ..Record::default() })?;
+        sender.push(Record {
+            key,
+            value,
+            ..Record::default()
+        })?;
     }
     Ok(())
 }
@@ -127,7 +139,11 @@ fn jsonl(input: impl BufRead, sender: &mut Sender<'_>) -> Result<()> {
                 Some(field) => value.get(field).cloned().unwrap_or(Value::Null),
                 None => Value::Null,
             };
-            Record { key, value, ..Record::default() }
+            Record {
+                key,
+                value,
+                ..Record::default()
+            }
         };
         sender.push(record)?;
     }
@@ -141,7 +157,10 @@ fn csv(input: impl Read, sender: &mut Sender<'_>) -> Result<()> {
     if let Some(key) = &sender.args.key
         && !head.iter().any(|column| column == key)
     {
-        bail!("no column `{key}`; there are: {}", head.iter().collect::<Vec<_>>().join(", "));
+        bail!(
+            "no column `{key}`; there are: {}",
+            head.iter().collect::<Vec<_>>().join(", ")
+        );
     }
     for row in reader.records() {
         let row = row?;
@@ -151,10 +170,16 @@ fn csv(input: impl Read, sender: &mut Sender<'_>) -> Result<()> {
             if Some(column) == sender.args.key.as_deref() {
                 key = Value::from(field);
             }
-            let number = serde_json::from_str::<serde_json::Number>(field).ok().map(Value::Number);
+            let number = serde_json::from_str::<serde_json::Number>(field)
+                .ok()
+                .map(Value::Number);
             object.insert(column.to_owned(), number.unwrap_or_else(|| Value::from(field)));
         }
-        sender.push(Record { key, value: Value::Object(object), ..Record::default() })?;
+        sender.push(Record {
+            key,
+            value: Value::Object(object),
+            ..Record::default()
+        })?;
     }
     Ok(())
 }

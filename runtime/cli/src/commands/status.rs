@@ -14,8 +14,14 @@ pub fn run(global: &Global, client: &Client) -> Result<()> {
 
 fn text(status: &Status) {
     let up = show::duration(status.uptime_ms);
-    show::line(&format!("node {} of cluster {}  up {up}  wasmill {}", status.node, status.cluster, status.version));
-    show::line(&format!("log {}  data {}  modules {}", status.log, status.data_dir, status.modules));
+    show::line(&format!(
+        "node {} of cluster {}  up {up}  wasmill {}",
+        status.node, status.cluster, status.version
+    ));
+    show::line(&format!(
+        "log {}  data {}  modules {}",
+        status.log, status.data_dir, status.modules
+    ));
     if status.pipelines.is_empty() {
         show::line("no pipelines; `wasmill apply pipeline.toml` brings one");
         return;
@@ -25,8 +31,14 @@ fn text(status: &Status) {
     for pipeline in &status.pipelines {
         let interesting = |task: &&Task| task.state != "running" || task.reason.is_some();
         for task in pipeline.tasks.iter().filter(interesting) {
-            let restored = task.restored.map(|r| format!(" {}/{} records", r.records, r.total)).unwrap_or_default();
-            show::line(&format!("\n{} task {}: {}{restored}", pipeline.name, task.task, task.state));
+            let restored = task
+                .restored
+                .map(|r| format!(" {}/{} records", r.records, r.total))
+                .unwrap_or_default();
+            show::line(&format!(
+                "\n{} task {}: {}{restored}",
+                pipeline.name, task.task, task.state
+            ));
             for line in task.reason.iter().flat_map(|reason| reason.lines()) {
                 show::line(&format!("  {line}"));
             }

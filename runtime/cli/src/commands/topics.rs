@@ -14,7 +14,12 @@ pub fn run(global: &Global, client: &Client, command: TopicsCommand) -> Result<(
             show::either(global.format, &topics, |topics| {
                 let row = |t: &Topic| {
                     let records = t.offsets.iter().map(|(first, next)| next - first).sum();
-                    vec![t.name.clone(), t.partitions.to_string(), show::number(records), t.cleanup.clone()]
+                    vec![
+                        t.name.clone(),
+                        t.partitions.to_string(),
+                        show::number(records),
+                        t.cleanup.clone(),
+                    ]
                 };
                 // Offsets, not records: compaction and transaction markers leave gaps.
                 show::table(
@@ -24,14 +29,25 @@ pub fn run(global: &Global, client: &Client, command: TopicsCommand) -> Result<(
                 );
             })
         }
-        TopicsCommand::Create { name, partitions, cleanup, config } => {
+        TopicsCommand::Create {
+            name,
+            partitions,
+            cleanup,
+            config,
+        } => {
             let mut settings = std::collections::BTreeMap::new();
             for setting in config {
-                let (name, value) =
-                    setting.split_once('=').with_context(|| format!("`{setting}` is not NAME=VALUE"))?;
+                let (name, value) = setting
+                    .split_once('=')
+                    .with_context(|| format!("`{setting}` is not NAME=VALUE"))?;
                 settings.insert(name.to_owned(), value.to_owned());
             }
-            let request = CreateTopic { name: name.clone(), partitions, cleanup, settings };
+            let request = CreateTopic {
+                name: name.clone(),
+                partitions,
+                cleanup,
+                settings,
+            };
             client.post::<()>("/v1/topics", &request)?;
             show::say(&format!("created {name} with {partitions} partitions"));
             Ok(())

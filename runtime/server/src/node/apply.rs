@@ -45,7 +45,10 @@ impl Node {
         let prepared = self.prepare(request)?;
         if !prepared.plan.refused.is_empty() {
             let reasons = prepared.plan.refused.join("\n  ");
-            return Err(Refusal::conflict(format!("`{}` cannot be applied:\n  {reasons}", prepared.plan.pipeline)));
+            return Err(Refusal::conflict(format!(
+                "`{}` cannot be applied:\n  {reasons}",
+                prepared.plan.pipeline
+            )));
         }
         if prepared.plan.changes.is_empty() {
             return Ok(prepared.plan);
@@ -78,9 +81,9 @@ impl Node {
                     .get(path)
                     .and_then(|digest| modules.values().find(|record| record.digest == *digest))
                     .ok_or_else(|| undescribed("it was not uploaded to the node", &modules)),
-                ModuleRef::Registered { name, version } => {
-                    modules.get(&format!("{name}@{version}")).ok_or_else(|| undescribed("it is not registered", &modules))
-                }
+                ModuleRef::Registered { name, version } => modules
+                    .get(&format!("{name}@{version}"))
+                    .ok_or_else(|| undescribed("it is not registered", &modules)),
             };
             found.map(|record| record.description.clone())
         };
@@ -91,13 +94,21 @@ impl Node {
         let topology = self.parse(request)?;
         let there = self.registry().view().pipelines.get(&topology.name).cloned();
         let counts = self.counts(&topology)?;
-        let partitions = topology.partition_counts(&|topic| counts.get(topic).copied()).map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            let name = &request.file_name;
-            Refusal::invalid("invalid-pipeline", format!("{name}: {}", lines.join(&format!("\n{name}: "))))
-        })?;
-        let mut plan =
-            Plan { pipeline: topology.name.clone(), drawing: topology.describe(), ..Plan::default() };
+        let partitions = topology
+            .partition_counts(&|topic| counts.get(topic).copied())
+            .map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let name = &request.file_name;
+                Refusal::invalid(
+                    "invalid-pipeline",
+                    format!("{name}: {}", lines.join(&format!("\n{name}: "))),
+                )
+            })?;
+        let mut plan = Plan {
+            pipeline: topology.name.clone(),
+            drawing: topology.describe(),
+            ..Plan::default()
+        };
         for topic in &partitions.create {
             let count = partitions.counts.get(&topic.name).copied().unwrap_or(1);
             plan.add("create-topic", format!("{}, {count} partitions", topic.name));
@@ -113,14 +124,24 @@ impl Node {
             }
             Some(entry) => changes(&entry.details.topology, &topology, &mut plan),
         }
-        Ok(Prepared { topology, partitions, there, internal, plan })
+        Ok(Prepared {
+            topology,
+            partitions,
+            there,
+            internal,
+            plan,
+        })
     }
 
     /// Partition counts of the user's topics that are there.
     fn counts(&self, topology: &Topology) -> Result<BTreeMap<String, i32>, Refusal> {
         let names: Vec<String> = topology.user_topics().into_iter().map(|topic| topic.name).collect();
         let described = self.broker.admin()?.describe(&names)?;
-        Ok(described.into_iter().flatten().map(|topic| (topic.name, topic.partitions)).collect())
+        Ok(described
+            .into_iter()
+            .flatten()
+            .map(|topic| (topic.name, topic.partitions))
+            .collect())
     }
 
     fn missing_internal(
@@ -137,7 +158,10 @@ impl Node {
         for topic in &partitions.internal {
             let cleanup = cleanup_named(Some(topic.cleanup))?;
             let settings = topic.settings.clone();
-            wanted.push(NewTopic { settings, ..internal_topic(topic.name.clone(), topic.partitions, cleanup) });
+            wanted.push(NewTopic {
+                settings,
+                ..internal_topic(topic.name.clone(), topic.partitions, cleanup)
+            });
         }
         let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
         let mut admin = self.broker.admin()?;
@@ -145,7 +169,10 @@ impl Node {
         let mut missing = Vec::new();
         for (topic, found) in wanted.into_iter().zip(described) {
             let Some(found) = found else {
-                plan.add("create-topic", format!("{}, {} partitions, internal", topic.name, topic.partitions));
+                plan.add(
+                    "create-topic",
+                    format!("{}, {} partitions, internal", topic.name, topic.partitions),
+                );
                 missing.push(topic);
                 continue;
             };
@@ -156,7 +183,9 @@ impl Node {
                     topic.name, found.partitions, topic.partitions
                 ));
             } else if !exists {
-                let all: Vec<_> = (0..found.partitions).map(|p| TopicPartition::new(topic.name.as_str(), p)).collect();
+                let all: Vec<_> = (0..found.partitions)
+                    .map(|p| TopicPartition::new(topic.name.as_str(), p))
+                    .collect();
                 let ends = admin.offsets(&all, OffsetAt::End(Isolation::ReadUncommitted))?;
                 if ends.iter().any(|end| *end > 0) && topic.name != placement::topic(&topology.name) {
                     plan.refused.push(format!(
@@ -174,7 +203,11 @@ impl Node {
         let mut topics = prepared.internal.clone();
         for topic in &prepared.partitions.create {
             let Some(create) = &topic.create else { continue };
-            let settings = create.settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            let settings = create
+                .settings
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
             topics.push(NewTopic {
                 name: topic.name.clone(),
                 partitions: create.partitions,
@@ -186,7 +219,10 @@ impl Node {
             if let CreateOutcome::Exists(there) = outcome
                 && there.partitions != topic.partitions
             {
-                let message = format!("topic `{}` was created meanwhile with {} partitions", topic.name, there.partitions);
+                let message = format!(
+                    "topic `{}` was created meanwhile with {} partitions",
+                    topic.name, there.partitions
+                );
                 return Err(Refusal::conflict(message));
             }
         }
@@ -213,7 +249,11 @@ impl Node {
                     .zip(offsets)
                     .zip(committed)
                     .filter(|(_, committed)| committed.is_none())
-                    .map(|((partition, offset), _)| CommittedOffset { partition, offset, metadata: String::new() })
+                    .map(|((partition, offset), _)| CommittedOffset {
+                        partition,
+                        offset,
+                        metadata: String::new(),
+                    })
                     .collect();
                 if !missing.is_empty() {
                     admin.commit(&topology.name, &missing)?;
@@ -227,7 +267,12 @@ impl Node {
         let details = PipelineDetails {
             topology: prepared.topology.clone(),
             tasks: prepared.partitions.tasks.clone(),
-            partitions: prepared.partitions.counts.iter().map(|(topic, count)| (topic.clone(), *count)).collect(),
+            partitions: prepared
+                .partitions
+                .counts
+                .iter()
+                .map(|(topic, count)| (topic.clone(), *count))
+                .collect(),
             file: request.file.clone(),
             vars: request.vars.clone(),
             applied_at: now_ms(),
@@ -259,7 +304,10 @@ impl Node {
             Some(entry) if entry.record.state == state => Ok(Vec::new()),
             Some(entry) if entry.record.state == State::Deleted => Err(format!("`{name}` is being deleted")),
             Some(entry) => {
-                let record = PipelineRecord { state, ..entry.record.clone() };
+                let record = PipelineRecord {
+                    state,
+                    ..entry.record.clone()
+                };
                 Ok(vec![(control::key(name), Some(Entry::Pipeline(record)))])
             }
         })?;
@@ -322,7 +370,9 @@ impl Node {
                     fencings.pop();
                 }
                 None if Instant::now() > deadline => {
-                    return Err(Refusal::ours(format!("the threads of `{name}` could not be fenced in {FENCE_WAIT:?}")));
+                    return Err(Refusal::ours(format!(
+                        "the threads of `{name}` could not be fenced in {FENCE_WAIT:?}"
+                    )));
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
@@ -335,7 +385,10 @@ impl Node {
 
 impl Plan {
     fn add(&mut self, action: &str, what: impl Into<String>) {
-        self.changes.push(PlannedChange { action: action.to_owned(), what: what.into() });
+        self.changes.push(PlannedChange {
+            action: action.to_owned(),
+            what: what.into(),
+        });
     }
 }
 
@@ -352,7 +405,12 @@ fn changes(old: &Topology, new: &Topology, plan: &mut Plan) {
 }
 
 fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {
-    NewTopic { name, partitions, cleanup, settings: BTreeMap::new() }
+    NewTopic {
+        name,
+        partitions,
+        cleanup,
+        settings: BTreeMap::new(),
+    }
 }
 
 fn undescribed(message: &str, modules: &BTreeMap<String, crate::registry::ModuleRecord>) -> Undescribed {

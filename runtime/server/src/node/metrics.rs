@@ -33,9 +33,17 @@ impl Node {
         let status = self.status();
         let mut registry = Registry::with_prefix("wasmill");
         let lag = Family::<TaskLabel, Gauge>::default();
-        registry.register("task_lag_records", "Records on the broker that the task has not processed", lag.clone());
+        registry.register(
+            "task_lag_records",
+            "Records on the broker that the task has not processed",
+            lag.clone(),
+        );
         let restoring = Family::<TaskLabel, Gauge>::default();
-        registry.register("task_restore_remaining_records", "Changelog records still to restore", restoring.clone());
+        registry.register(
+            "task_restore_remaining_records",
+            "Changelog records still to restore",
+            restoring.clone(),
+        );
         let states = Family::<StateLabel, Gauge>::default();
         registry.register("tasks", "Tasks by state", states.clone());
         let uptime = Gauge::<i64>::default();
@@ -46,18 +54,28 @@ impl Node {
             let name = &pipeline.name;
             for (counter, value) in &pipeline.counters {
                 let family = counters.entry(counter.replace('-', "_")).or_default();
-                family.get_or_create(&PipelineLabel { pipeline: name.clone() }).inc_by(*value);
+                family
+                    .get_or_create(&PipelineLabel { pipeline: name.clone() })
+                    .inc_by(*value);
             }
             for task in &pipeline.tasks {
-                let state = StateLabel { pipeline: name.clone(), state: task.state.clone() };
+                let state = StateLabel {
+                    pipeline: name.clone(),
+                    state: task.state.clone(),
+                };
                 states.get_or_create(&state).inc();
-                let label =
-                    TaskLabel { pipeline: name.clone(), task: task.task.clone(), thread: task.thread.clone() };
+                let label = TaskLabel {
+                    pipeline: name.clone(),
+                    task: task.task.clone(),
+                    thread: task.thread.clone(),
+                };
                 if let Some(records) = task.lag {
                     lag.get_or_create(&label).set(records);
                 }
                 if let Some(restored) = task.restored {
-                    restoring.get_or_create(&label).set(restored.total.saturating_sub(restored.records) as i64);
+                    restoring
+                        .get_or_create(&label)
+                        .set(restored.total.saturating_sub(restored.records) as i64);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! runs by itself (stream threads, coordinators, the watcher of the control topic) is in `runner`.
 
 mod apply;
-mod factory;
+
 mod metrics;
 mod modules;
 mod parse;
@@ -13,6 +13,7 @@ mod query;
 mod runner;
 mod status;
 mod steps;
+mod tasks;
 mod topics;
 
 pub(crate) use modules::described;
@@ -68,13 +69,18 @@ impl Node {
     pub fn start(config: Config) -> Result<Arc<Self>, Refusal> {
         let create = |path: &Path| {
             std::fs::create_dir_all(path).map_err(|e| {
-                Refusal::invalid("data-dir", format!("failed to create the data directory `{}`: {e}", path.display()))
+                Refusal::invalid(
+                    "data-dir",
+                    format!("failed to create the data directory `{}`: {e}", path.display()),
+                )
             })
         };
         create(&config.data_dir)?;
         let (broker, log) = open_broker(&config)?;
-        let sandbox = Sandbox::new(SandboxOptions { cache_dir: Some(config.data_dir.join("compiled")) })
-            .map_err(|e| Refusal::ours(format!("failed to start the sandbox: {e}")))?;
+        let sandbox = Sandbox::new(SandboxOptions {
+            cache_dir: Some(config.data_dir.join("compiled")),
+        })
+        .map_err(|e| Refusal::ours(format!("failed to start the sandbox: {e}")))?;
         let registry = Registry::open(broker.clone(), &config.cluster, &config.node)?;
         let node = Arc::new(Self {
             memory: rocks::Memory::new(config.state_memory),
@@ -134,7 +140,11 @@ impl Node {
             .collect();
         for name in gone {
             if let Some(mut pipeline) = running.remove(&name) {
-                if wanted.contains_key(&name) { pipeline.stop() } else { pipeline.leave() }
+                if wanted.contains_key(&name) {
+                    pipeline.stop()
+                } else {
+                    pipeline.leave()
+                }
             }
         }
         for (name, entry) in &wanted {
@@ -183,7 +193,10 @@ type Opened = (Arc<dyn Broker>, Option<local::Log>);
 
 fn open_broker(config: &Config) -> Result<Opened, Refusal> {
     if config.brokers.is_empty() {
-        let options = local::Options { sync: config.sync, ..local::Options::default() };
+        let options = local::Options {
+            sync: config.sync,
+            ..local::Options::default()
+        };
         let log = local::Log::open(&config.data_dir.join("log"), options)?;
         return Ok((Arc::new(log.clone()), Some(log)));
     }

@@ -36,7 +36,13 @@ fn shown(record: &ModuleRecord, new: bool) -> api::Module {
 
 impl Node {
     pub fn modules(&self) -> Result<Vec<api::Module>, Refusal> {
-        Ok(self.registry().view().modules.values().map(|record| shown(record, false)).collect())
+        Ok(self
+            .registry()
+            .view()
+            .modules
+            .values()
+            .map(|record| shown(record, false))
+            .collect())
     }
 
     pub fn module(&self, id: &str) -> Result<api::Module, Refusal> {
@@ -55,7 +61,10 @@ impl Node {
         let module = loaded(&self.sandbox, bytes)?;
         let description = module.description().clone();
         pipeline::check_description(&description).map_err(|problems| {
-            Refusal::invalid("invalid-module", format!("the module's description is wrong: {problems}"))
+            Refusal::invalid(
+                "invalid-module",
+                format!("the module's description is wrong: {problems}"),
+            )
         })?;
         lock(&self.loaded).insert(digest.clone(), module);
         let record = ModuleRecord {
@@ -82,9 +91,16 @@ impl Node {
 
     pub fn remove_module(&self, id: &str) -> Result<(), Refusal> {
         let mut registry = self.registry();
-        let key = registry.view().modules.get(id).ok_or_else(|| unknown(&registry, id))?.key();
+        let key = registry
+            .view()
+            .modules
+            .get(id)
+            .ok_or_else(|| unknown(&registry, id))?
+            .key();
         registry.write(|view| {
-            let Some(record) = view.modules.get(id) else { return Ok(Vec::new()) };
+            let Some(record) = view.modules.get(id) else {
+                return Ok(Vec::new());
+            };
             match view.users_of(&record.digest).as_slice() {
                 [] => Ok(vec![(key.clone(), None)]),
                 users => Err(format!("{id} is used by {}", users.join(", "))),
@@ -107,6 +123,12 @@ impl Node {
 
 fn unknown(registry: &Registry, id: &str) -> Refusal {
     let known: Vec<&str> = registry.view().modules.keys().map(String::as_str).collect();
-    let known = if known.is_empty() { "none is".to_owned() } else { format!("there are: {}", known.join(", ")) };
-    Refusal::not_found(format!("no module `{id}` is registered; {known}\nhint: `wasmill module add FILE`"))
+    let known = if known.is_empty() {
+        "none is".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    };
+    Refusal::not_found(format!(
+        "no module `{id}` is registered; {known}\nhint: `wasmill module add FILE`"
+    ))
 }

@@ -13,10 +13,15 @@ pub(crate) fn parsed(
     request: &ApplyRequest,
     describe: &dyn Fn(&ModuleRef) -> Result<ModuleDescription, Undescribed>,
 ) -> Result<Topology, Refusal> {
-    let name = if request.file_name.is_empty() { "pipeline.toml" } else { &request.file_name };
+    let name = if request.file_name.is_empty() {
+        "pipeline.toml"
+    } else {
+        &request.file_name
+    };
     let mut vars = Vars::default();
     for (variable, value) in &request.vars {
-        vars.set(&format!("{variable}={value}")).map_err(|e| Refusal::invalid("invalid-variable", e))?;
+        vars.set(&format!("{variable}={value}"))
+            .map_err(|e| Refusal::invalid("invalid-variable", e))?;
     }
     pipeline::parse(&request.file, name, &vars, describe)
         .map(|pipeline| pipeline.topology)
@@ -25,7 +30,10 @@ pub(crate) fn parsed(
 
 /// A pipeline file for a bare module: a topic for each port, of the port's name.
 pub(crate) fn file_for(description: &ModuleDescription, module: &Path) -> String {
-    let file = module.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = module
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut text = format!("wasmill = 1\nname = \"{}\"\n", description.name);
     let format = |side: &str, format: &str| match format {
         "any" | "" => String::new(),
@@ -45,7 +53,11 @@ pub(crate) fn file_for(description: &ModuleDescription, module: &Path) -> String
     };
     text += &format!("\n[steps.module]\nfrom = {from}\nmodule = \"./{file}\"\n");
     for port in &description.outputs {
-        let from = if description.outputs.len() == 1 { "module".to_owned() } else { format!("module.{}", port.name) };
+        let from = if description.outputs.len() == 1 {
+            "module".to_owned()
+        } else {
+            format!("module.{}", port.name)
+        };
         let name = &port.name;
         text += &format!("\n[sinks.{name}]\nfrom = \"{from}\"\ntopic = \"{name}\"\ncreate = {{ partitions = 1 }}\n");
     }

@@ -24,7 +24,11 @@ pub(super) fn ids(broker: &dyn Broker, pipeline: &str) -> Result<BTreeSet<String
         queue_bytes_max: 1 << 20,
         headers: false,
     })?;
-    let first = admin.offsets(std::slice::from_ref(&topic), OffsetAt::Earliest)?.first().copied().unwrap_or(0);
+    let first = admin
+        .offsets(std::slice::from_ref(&topic), OffsetAt::Earliest)?
+        .first()
+        .copied()
+        .unwrap_or(0);
     reader.assign(&[(topic.clone(), first)])?;
     let (mut view, mut fetched) = (View::default(), Vec::new());
     let deadline = Instant::now() + READ_TIMEOUT;
@@ -40,7 +44,13 @@ pub(super) fn ids(broker: &dyn Broker, pipeline: &str) -> Result<BTreeSet<String
     }
     let placed = view.tasks.values().filter_map(|records| records.placement.as_ref());
     let mut ids: BTreeSet<String> = placed
-        .flat_map(|p| p.suspects.iter().cloned().chain([p.owner.clone()]).chain(p.previous.clone()))
+        .flat_map(|p| {
+            p.suspects
+                .iter()
+                .cloned()
+                .chain([p.owner.clone()])
+                .chain(p.previous.clone())
+        })
         .collect();
     ids.extend(view.nodes.values().flat_map(|node| node.threads.iter().cloned()));
     Ok(ids)

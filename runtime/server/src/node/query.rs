@@ -33,12 +33,23 @@ fn place(entry: &PipelineEntry, name: &str) -> Result<Place, Refusal> {
             if let Some(found) = topology.stores.get(*id).filter(|found| found.name == name) {
                 let tasks = entry.details.tasks.get(index).copied().unwrap_or(0);
                 let (kind, key, value) = (found.kind, found.key, found.value);
-                return Ok(Place { sub_topology: sub.id, store, kind, key, value, tasks });
+                return Ok(Place {
+                    sub_topology: sub.id,
+                    store,
+                    kind,
+                    key,
+                    value,
+                    tasks,
+                });
             }
         }
     }
     let known: Vec<&str> = topology.stores.iter().map(|store| store.name.as_str()).collect();
-    let message = format!("`{}` has no store `{name}`; it has: {}", topology.name, known.join(", "));
+    let message = format!(
+        "`{}` has no store `{name}`; it has: {}",
+        topology.name,
+        known.join(", ")
+    );
     Err(Refusal::not_found(message))
 }
 
@@ -61,7 +72,13 @@ impl Node {
         let limit = request.limit.unwrap_or(ENTRIES_DEFAULT).clamp(1, ENTRIES_MAX);
         match &request.key {
             Some(key) => one(&place, &tasks, &key_bytes(&place, key)?),
-            None => page(&place, &tasks, &bounds(&place, request)?, request.after.as_deref(), limit),
+            None => page(
+                &place,
+                &tasks,
+                &bounds(&place, request)?,
+                request.after.as_deref(),
+                limit,
+            ),
         }
     }
 
@@ -69,7 +86,11 @@ impl Node {
         let registry = self.registry();
         registry.view().pipelines.get(pipeline).cloned().ok_or_else(|| {
             let known: Vec<&str> = registry.view().pipelines.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+            let known = if known.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
             Refusal::not_found(format!("no pipeline `{pipeline}`; {known}"))
         })
     }
@@ -133,7 +154,11 @@ fn page(
     let wrong = || Refusal::invalid("invalid-page", "`after` is not what the last page gave as `next`");
     let after: Option<(i32, Option<Vec<u8>>)> = match after.map(|text| text.split_once(':').unwrap_or((text, "-"))) {
         Some((partition, key)) => {
-            let key = if key == "-" { None } else { Some(text::from_base64(key).ok_or_else(wrong)?) };
+            let key = if key == "-" {
+                None
+            } else {
+                Some(text::from_base64(key).ok_or_else(wrong)?)
+            };
             Some((partition.parse().map_err(|_| wrong())?, key))
         }
         None => None,

@@ -1,8 +1,8 @@
 //! The threads of one pipeline on this node: a coordinator and its stream threads, each a loop around a state machine.
 
 use super::Node;
-use super::factory::{Directories, Factory};
 use super::steps;
+use super::tasks::{Directories, Factory};
 use crate::refusal::Refusal;
 use crate::registry::{PipelineEntry, control_topic, now_ms};
 use broker::{Broker, CommittedOffset, Error, ErrorKind};
@@ -118,7 +118,11 @@ impl Shared {
             })
             .collect();
         let deadline = Instant::now() + SNAPSHOT_WAIT;
-        asked.into_iter().filter_map(|snapshots| snapshots.recv_deadline(deadline).ok()).flatten().collect()
+        asked
+            .into_iter()
+            .filter_map(|snapshots| snapshots.recv_deadline(deadline).ok())
+            .flatten()
+            .collect()
     }
 }
 
@@ -127,12 +131,19 @@ impl RunningPipeline {
         let run = entry.record.run();
         let name = &entry.details.topology.name;
         let config = &node.config;
-        let ids: Vec<String> =
-            (0..config.threads).map(|n| placement::thread_id(name, &config.node, n as u32)).collect();
+        let ids: Vec<String> = (0..config.threads)
+            .map(|n| placement::thread_id(name, &config.node, n as u32))
+            .collect();
         let shared = Arc::new(Shared::new(ids));
-        shared.paused.store(entry.record.state == State::Paused, Ordering::Relaxed);
+        shared
+            .paused
+            .store(entry.record.state == State::Paused, Ordering::Relaxed);
         let directories = Arc::new(Directories::new(
-            config.data_dir.join("state").join(name).join(run.incarnation.to_string()),
+            config
+                .data_dir
+                .join("state")
+                .join(name)
+                .join(run.incarnation.to_string()),
             node.memory.clone(),
         ));
         let (positions, requests) = unbounded();
@@ -152,14 +163,26 @@ impl RunningPipeline {
             };
             handles.push(spawn(format!("{name}-{index}"), move || thread.run())?);
         }
-        Ok(Self { run, applied_at: entry.details.applied_at, shared, handles, failure: None })
+        Ok(Self {
+            run,
+            applied_at: entry.details.applied_at,
+            shared,
+            handles,
+            failure: None,
+        })
     }
 
     /// Takes the place of a pipeline that could not be started, so that `status` can say why.
     pub(crate) fn failed(entry: &PipelineEntry, reason: String) -> Self {
         let shared = Arc::new(Shared::new(Vec::new()));
         let (run, applied_at) = (entry.record.run(), entry.details.applied_at);
-        Self { run, applied_at, shared, handles: Vec::new(), failure: Some(reason) }
+        Self {
+            run,
+            applied_at,
+            shared,
+            handles: Vec::new(),
+            failure: Some(reason),
+        }
     }
 
     /// Whether these threads run what `entry` says.
@@ -168,7 +191,9 @@ impl RunningPipeline {
     }
 
     pub(crate) fn update(&mut self, node: &Arc<Node>, entry: &PipelineEntry) {
-        self.shared.paused.store(entry.record.state == State::Paused, Ordering::Relaxed);
+        self.shared
+            .paused
+            .store(entry.record.state == State::Paused, Ordering::Relaxed);
         if self.failure.is_some()
             && let Ok(started) = Self::start(node, entry)
         {
@@ -213,7 +238,12 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandl
 pub(crate) fn tasks_of(entry: &PipelineEntry) -> Vec<TaskId> {
     let counts = entry.details.tasks.iter().enumerate();
     counts
-        .flat_map(|(sub, count)| (0..*count).map(move |partition| TaskId { sub_topology: sub as u32, partition }))
+        .flat_map(|(sub, count)| {
+            (0..*count).map(move |partition| TaskId {
+                sub_topology: sub as u32,
+                partition,
+            })
+        })
         .collect()
 }
 
@@ -297,9 +327,15 @@ impl worker::PositionCommitter for Committer {
     fn commit(&mut self, offsets: &[CommittedOffset]) -> Result<(), Error> {
         let unavailable = |cause: &str| Error::new(ErrorKind::Unavailable, "commit positions", cause);
         let (answer, done) = bounded(1);
-        let request = PositionRequest { offsets: offsets.to_vec(), answer };
-        self.requests.send(request).map_err(|_| unavailable("the coordinator is gone"))?;
-        done.recv_timeout(POSITIONS_WAIT).map_err(|_| unavailable("the coordinator does not answer"))?
+        let request = PositionRequest {
+            offsets: offsets.to_vec(),
+            answer,
+        };
+        self.requests
+            .send(request)
+            .map_err(|_| unavailable("the coordinator is gone"))?;
+        done.recv_timeout(POSITIONS_WAIT)
+            .map_err(|_| unavailable("the coordinator does not answer"))?
     }
 
     fn confirmed_ago_ms(&mut self) -> Option<u64> {
@@ -319,7 +355,9 @@ struct StreamThread {
 
 impl StreamThread {
     fn run(self) {
-        let Some(share) = self.shared.threads.get(self.index) else { return };
+        let Some(share) = self.shared.threads.get(self.index) else {
+            return;
+        };
         while !self.shared.stopping() {
             match self.work(share) {
                 Ok(()) => return,
@@ -350,7 +388,10 @@ impl StreamThread {
                 paused = pause;
                 if pause { worker.pause() } else { worker.resume() }
             }
-            let now = Now { monotonic_ms: clock(), wall_ms: now_ms() };
+            let now = Now {
+                monotonic_ms: clock(),
+                wall_ms: now_ms(),
+            };
             let progress = worker.poll(now).map_err(|e| e.to_string())?;
             share.advanced_at.store(clock(), Ordering::Relaxed);
             for request in share.inbox.try_iter() {
@@ -397,7 +438,10 @@ impl StreamThread {
         });
         options.steps = steps::watch(self.index);
         if topology.guarantee == Guarantee::AtLeastOnce {
-            let committer = Committer { requests: self.positions.clone(), shared: self.shared.clone() };
+            let committer = Committer {
+                requests: self.positions.clone(),
+                shared: self.shared.clone(),
+            };
             options.committer = Some(Box::new(committer));
         }
         options

@@ -18,7 +18,11 @@ impl Node {
             node: self.config.node.clone(),
             cluster: self.config.cluster.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            log: if self.log.is_some() { "embedded".to_owned() } else { self.config.brokers.clone() },
+            log: if self.log.is_some() {
+                "embedded".to_owned()
+            } else {
+                self.config.brokers.clone()
+            },
             data_dir: self.config.data_dir.display().to_string(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             pipelines: self.pipelines(),
@@ -68,30 +72,48 @@ impl Node {
 
     fn add_running(&self, shown: &mut Pipeline) {
         let running = lock(&self.running);
-        let Some(running) = running.get(&shown.name) else { return };
+        let Some(running) = running.get(&shown.name) else {
+            return;
+        };
         let mut tasks: Vec<(String, TaskStatus)> = Vec::new();
         shown.problems.extend(running.failure.clone());
-        shown.problems.extend(lock(&running.shared.trouble).clone().map(|t| format!("membership: {t}")));
+        shown.problems.extend(
+            lock(&running.shared.trouble)
+                .clone()
+                .map(|t| format!("membership: {t}")),
+        );
         for thread in &running.shared.threads {
-            let Some(status) = lock(&thread.status).clone() else { continue };
-            shown.problems.extend(status.trouble.map(|trouble| format!("thread {}: {trouble}", thread.id)));
+            let Some(status) = lock(&thread.status).clone() else {
+                continue;
+            };
+            shown
+                .problems
+                .extend(status.trouble.map(|trouble| format!("thread {}: {trouble}", thread.id)));
             for (name, count) in counters(&status.counters) {
                 *shown.counters.entry(name.to_owned()).or_default() += count;
             }
             tasks.extend(status.tasks.into_iter().map(|task| (thread.id.clone(), task)));
         }
         let ends = self.ends(&tasks);
-        shown.tasks.extend(tasks.iter().map(|(thread, task)| shown_task(thread, task, ends.as_ref())));
+        shown.tasks.extend(
+            tasks
+                .iter()
+                .map(|(thread, task)| shown_task(thread, task, ends.as_ref())),
+        );
         shown.tasks.sort_by(|a, b| a.task.cmp(&b.task));
     }
 
     /// Ends of all source partitions, asked after the positions were taken: so no lag is shown smaller than it was.
     /// Records of open transactions count, since they will be there to process. `None` while the broker does not answer.
     fn ends(&self, tasks: &[(String, TaskStatus)]) -> Option<Ends> {
-        let sources = tasks.iter().flat_map(|(_, task)| task.positions.iter().map(|(partition, _)| partition.clone()));
+        let sources = tasks
+            .iter()
+            .flat_map(|(_, task)| task.positions.iter().map(|(partition, _)| partition.clone()));
         let sources: Vec<TopicPartition> = sources.collect();
         let mut admin = self.broker.admin().ok()?;
-        let ends = admin.offsets(&sources, OffsetAt::End(Isolation::ReadUncommitted)).ok()?;
+        let ends = admin
+            .offsets(&sources, OffsetAt::End(Isolation::ReadUncommitted))
+            .ok()?;
         Some(sources.into_iter().zip(ends).collect())
     }
 }
@@ -101,7 +123,11 @@ type Ends = BTreeMap<TopicPartition, i64>;
 /// Records between the committed positions and the ends; `None` until both are known.
 fn lag(task: &TaskStatus, ends: Option<&Ends>) -> Option<i64> {
     let behind = |(partition, at): &(TopicPartition, i64)| Some((ends?.get(partition)? - at).max(0));
-    if task.positions.is_empty() { None } else { task.positions.iter().map(behind).sum() }
+    if task.positions.is_empty() {
+        None
+    } else {
+        task.positions.iter().map(behind).sum()
+    }
 }
 
 fn state(entry: &PipelineEntry, shown: &Pipeline, tasks: usize) -> &'static str {
@@ -144,7 +170,10 @@ fn shown_task(thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
         TaskState::Waiting => ("waiting", None, None),
         TaskState::Starting => ("starting", None, None),
         TaskState::Restoring { done, total } => {
-            let restored = Restored { records: (*done).max(0) as u64, total: (*total).max(0) as u64 };
+            let restored = Restored {
+                records: (*done).max(0) as u64,
+                total: (*total).max(0) as u64,
+            };
             ("restoring", Some(restored), None)
         }
         TaskState::Running => ("running", None, None),

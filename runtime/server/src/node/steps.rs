@@ -29,8 +29,19 @@ pub(super) fn watch(thread: usize) -> Arc<dyn Steps> {
     if path.is_none() && kill_at.is_none() {
         return Arc::new(Unwatched);
     }
-    let open = |path: &String| OpenOptions::new().write(true).create(true).truncate(false).open(path).ok();
-    Arc::new(Watched { file: path.as_ref().and_then(open), thread: thread as u64, kill_at })
+    let open = |path: &String| {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .ok()
+    };
+    Arc::new(Watched {
+        file: path.as_ref().and_then(open),
+        thread: thread as u64,
+        kill_at,
+    })
 }
 
 impl Steps for Watched {

@@ -6,8 +6,8 @@ use crate::refusal::Refusal;
 use crate::registry::now_ms;
 use crate::text;
 use broker::{
-    Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, Producer, ProducerOptions,
-    TopicDescription,
+    Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, Producer,
+    ProducerOptions, TopicDescription,
 };
 use record::{BatchBuilder, Fetched, TopicPartition, partition_of};
 use std::collections::BTreeMap;
@@ -42,7 +42,10 @@ impl Node {
         for topic in admin.topics()? {
             let partitions = partitions_of(&topic);
             let offsets = admin.offsets(&partitions, OffsetAt::Earliest).and_then(|first| {
-                Ok((first, admin.offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?))
+                Ok((
+                    first,
+                    admin.offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?,
+                ))
             });
             let (first, next) = match offsets {
                 Ok(offsets) => offsets,
@@ -65,7 +68,11 @@ impl Node {
     fn is_internal(&self, topic: &str) -> bool {
         let registry = self.registry();
         topic.starts_with("wasmill-")
-            || registry.view().pipelines.keys().any(|pipeline| topology::is_internal_topic(pipeline, topic))
+            || registry
+                .view()
+                .pipelines
+                .keys()
+                .any(|pipeline| topology::is_internal_topic(pipeline, topic))
     }
 
     pub fn create_topic(&self, request: &CreateTopic) -> Result<(), Refusal> {
@@ -76,9 +83,10 @@ impl Node {
             settings: request.settings.clone(),
         };
         match self.broker.admin()?.create(&[topic])?.first() {
-            Some(CreateOutcome::Exists(there)) => {
-                Err(Refusal::conflict(format!("topic `{}` is there already, with {} partitions", there.name, there.partitions)))
-            }
+            Some(CreateOutcome::Exists(there)) => Err(Refusal::conflict(format!(
+                "topic `{}` is there already, with {} partitions",
+                there.name, there.partitions
+            ))),
             _ => Ok(()),
         }
     }
@@ -99,10 +107,16 @@ impl Node {
     /// Formats of keys and values as the pipelines that use the topic say.
     fn formats_of(&self, topic: &str) -> Option<(Format, Format)> {
         let registry = self.registry();
-        let nodes = registry.view().pipelines.values().flat_map(|entry| &entry.details.topology.nodes);
+        let nodes = registry
+            .view()
+            .pipelines
+            .values()
+            .flat_map(|entry| &entry.details.topology.nodes);
         nodes
             .filter_map(|node| match &node.kind {
-                NodeKind::Source(source) if source.topics.iter().any(|t| t == topic) => Some((source.key, source.value)),
+                NodeKind::Source(source) if source.topics.iter().any(|t| t == topic) => {
+                    Some((source.key, source.value))
+                }
                 NodeKind::Sink(sink) if sink.topic == topic => Some((sink.key, sink.value)),
                 _ => None,
             })
@@ -127,9 +141,14 @@ impl Node {
                 None => spread,
             });
             if !(0..partitions).contains(&partition) {
-                return Err(invalid(format!("record {index}: there is no partition {partition}, only {partitions}")));
+                return Err(invalid(format!(
+                    "record {index}: there is no partition {partition}, only {partitions}"
+                )));
             }
-            let headers = record.headers.iter().map(|(name, v)| (name.clone(), v.clone().map(String::into_bytes)));
+            let headers = record
+                .headers
+                .iter()
+                .map(|(name, v)| (name.clone(), v.clone().map(String::into_bytes)));
             rows.entry(partition).or_default().push_with_headers(
                 key.as_deref(),
                 value.as_deref(),
@@ -138,7 +157,9 @@ impl Node {
             );
         }
         self.deliver(topic, rows)?;
-        Ok(Produced { records: request.records.len() as u64 })
+        Ok(Produced {
+            records: request.records.len() as u64,
+        })
     }
 
     /// The producer is kept for the next page, unless it failed: connecting takes longer than writing a page.
@@ -187,10 +208,15 @@ impl Node {
         })?;
         let started: Vec<_> = positions.iter().map(|(p, offset)| (p.clone(), *offset)).collect();
         reader.assign(&started)?;
-        let ends = self.broker.admin()?.offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?;
+        let ends = self
+            .broker
+            .admin()?
+            .offsets(&partitions, OffsetAt::End(Isolation::ReadCommitted))?;
         let ends: BTreeMap<_, _> = partitions.iter().cloned().zip(ends).collect();
         let behind = |positions: &BTreeMap<TopicPartition, i64>| {
-            positions.iter().any(|(p, offset)| ends.get(p).is_some_and(|end| offset < end))
+            positions
+                .iter()
+                .any(|(p, offset)| ends.get(p).is_some_and(|end| offset < end))
         };
         let clock = Instant::now();
         let (mut records, mut fetched): (Vec<Record>, Vec<Fetched>) = (Vec::new(), Vec::new());
@@ -211,15 +237,15 @@ impl Node {
             }
         }
         let end = !behind(&positions);
-        let next = positions.iter().map(|(p, offset)| format!("{}:{offset}", p.partition)).collect::<Vec<_>>().join(",");
+        let next = positions
+            .iter()
+            .map(|(p, offset)| format!("{}:{offset}", p.partition))
+            .collect::<Vec<_>>()
+            .join(",");
         Ok(Consumed { records, next, end })
     }
 
-    fn positions(
-        &self,
-        from: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, i64>, Refusal> {
+    fn positions(&self, from: &str, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Refusal> {
         let at = match from {
             "earliest" => Some(OffsetAt::Earliest),
             "latest" => Some(OffsetAt::End(Isolation::ReadCommitted)),
@@ -253,11 +279,17 @@ fn named(format: &str) -> Result<Format, Refusal> {
 
 fn partitions_of(topic: &TopicDescription) -> Vec<TopicPartition> {
     let name: std::sync::Arc<str> = topic.name.as_str().into();
-    (0..topic.partitions).map(|partition| TopicPartition::new(name.clone(), partition)).collect()
+    (0..topic.partitions)
+        .map(|partition| TopicPartition::new(name.clone(), partition))
+        .collect()
 }
 
 fn record_of(batch: &Fetched, row: usize, key: Format, value: Format) -> Record {
-    let headers = batch.records.headers().map(|headers| headers.row(row)).unwrap_or_default();
+    let headers = batch
+        .records
+        .headers()
+        .map(|headers| headers.row(row))
+        .unwrap_or_default();
     let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
     Record {
         key: text::decode(key, batch.records.key(row)),
@@ -265,6 +297,9 @@ fn record_of(batch: &Fetched, row: usize, key: Format, value: Format) -> Record 
         timestamp: batch.records.timestamps().get(row).copied(),
         partition: Some(batch.partition.partition),
         offset: batch.offsets.get(row).copied(),
-        headers: headers.iter().map(|(name, value)| (name.clone(), value.as_ref().map(text))).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_ref().map(text)))
+            .collect(),
     }
 }

@@ -96,7 +96,10 @@ impl Registry {
 
     /// To where the log ends now; `ReadUncommitted` waits for transactions that are being committed.
     fn read_on(&mut self, end: Isolation) -> Result<bool, Error> {
-        let end = self.broker.admin()?.offsets(std::slice::from_ref(&self.control), OffsetAt::End(end))?;
+        let end = self
+            .broker
+            .admin()?
+            .offsets(std::slice::from_ref(&self.control), OffsetAt::End(end))?;
         self.read_to(end.first().copied().unwrap_or(0))
     }
 
@@ -159,7 +162,10 @@ impl Registry {
         writer.send(&self.control.topic, Partitioning::Fixed(0), &rows.finish(), 0)?;
         writer.commit()?;
         // Not the read-committed end of now: the marker may reach the partition after the commit was answered.
-        let written = writer.take_delivered().into_iter().find(|(partition, _)| *partition == self.control);
+        let written = writer
+            .take_delivered()
+            .into_iter()
+            .find(|(partition, _)| *partition == self.control);
         self.writer = Some(writer);
         let end = written.map_or(0, |(_, offset)| offset + 1);
         self.read_to(end)?;
@@ -199,8 +205,17 @@ impl Registry {
         let count = chunks.len();
         for (number, chunk) in chunks.enumerate() {
             let mut row = BatchBuilder::default();
-            row.push(Some(format!("{digest}:{number}/{count}").as_bytes()), Some(chunk), now_ms());
-            producer.send(&self.modules.topic, Partitioning::Fixed(0), &row.finish(), number as u64)?;
+            row.push(
+                Some(format!("{digest}:{number}/{count}").as_bytes()),
+                Some(chunk),
+                now_ms(),
+            );
+            producer.send(
+                &self.modules.topic,
+                Partitioning::Fixed(0),
+                &row.finish(),
+                number as u64,
+            )?;
         }
         producer.flush(READ_TIMEOUT)?;
         match producer.take_failures().into_iter().next() {
@@ -214,31 +229,39 @@ impl Registry {
     /// # Errors
     /// [`Error::Module`] when chunks are missing or do not give the digest, [`Error::Broker`].
     pub fn module_bytes(&self, digest: &str) -> Result<Vec<u8>, Error> {
-        let end = self
-            .broker
-            .admin()?
-            .offsets(std::slice::from_ref(&self.modules), OffsetAt::End(Isolation::ReadCommitted))?;
+        let end = self.broker.admin()?.offsets(
+            std::slice::from_ref(&self.modules),
+            OffsetAt::End(Isolation::ReadCommitted),
+        )?;
         let mut reader = consumer(&*self.broker, &self.node)?;
         reader.assign(&[(self.modules.clone(), 0)])?;
         let mut chunks: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        read_to(&mut *reader, &self.modules, end.first().copied().unwrap_or(0), |key, value| {
-            let number = key
-                .strip_prefix(digest)
-                .and_then(|rest| rest.strip_prefix(':'))
-                .and_then(|rest| rest.split('/').next())
-                .and_then(|number| number.parse().ok());
-            if let (Some(number), Some(value)) = (number, value) {
-                chunks.insert(number, value.to_vec());
-            }
-            Ok(())
-        })?;
+        read_to(
+            &mut *reader,
+            &self.modules,
+            end.first().copied().unwrap_or(0),
+            |key, value| {
+                let number = key
+                    .strip_prefix(digest)
+                    .and_then(|rest| rest.strip_prefix(':'))
+                    .and_then(|rest| rest.split('/').next())
+                    .and_then(|number| number.parse().ok());
+                if let (Some(number), Some(value)) = (number, value) {
+                    chunks.insert(number, value.to_vec());
+                }
+                Ok(())
+            },
+        )?;
         let bytes = chunks.into_values().collect::<Vec<_>>().concat();
         let found = digest_of(&bytes);
         if found == digest {
             Ok(bytes)
         } else {
             let cause = format!("its chunks have {} bytes and digest {found}", bytes.len());
-            Err(Error::Module { digest: digest.to_owned(), cause })
+            Err(Error::Module {
+                digest: digest.to_owned(),
+                cause,
+            })
         }
     }
 }
@@ -284,5 +307,7 @@ fn read_to(
 
 /// Wall time in milliseconds since 1970 UTC.
 pub fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
 }

@@ -84,11 +84,15 @@ pub struct View {
 
 impl View {
     pub(super) fn apply(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
-        let wrong = |cause: serde_json::Error| Error::Record { key: key.to_owned(), cause: cause.to_string() };
+        let wrong = |cause: serde_json::Error| Error::Record {
+            key: key.to_owned(),
+            cause: cause.to_string(),
+        };
         if let Some(id) = key.strip_prefix(MODULE_PREFIX) {
             match value {
                 Some(value) => {
-                    self.modules.insert(id.to_owned(), serde_json::from_slice(value).map_err(wrong)?);
+                    self.modules
+                        .insert(id.to_owned(), serde_json::from_slice(value).map_err(wrong)?);
                 }
                 None => {
                     self.modules.remove(id);
@@ -100,7 +104,8 @@ impl View {
                     let record = PipelineRecord::decode(value).map_err(wrong)?;
                     let details = serde_json::Value::Object(record.rest.clone());
                     let details = serde_json::from_value(details).map_err(wrong)?;
-                    self.pipelines.insert(name.to_owned(), PipelineEntry { record, details });
+                    self.pipelines
+                        .insert(name.to_owned(), PipelineEntry { record, details });
                 }
                 None => {
                     self.pipelines.remove(name);
@@ -123,6 +128,10 @@ impl View {
                 _ => false,
             })
         };
-        self.pipelines.iter().filter(|(_, entry)| uses(entry)).map(|(name, _)| name.as_str()).collect()
+        self.pipelines
+            .iter()
+            .filter(|(_, entry)| uses(entry))
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 }

@@ -26,7 +26,10 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/modules/{id}", get(routes::module).delete(routes::remove_module))
         .route("/v1/plan", post(routes::plan))
         .route("/v1/pipelines", get(routes::pipelines).post(routes::apply))
-        .route("/v1/pipelines/{name}", get(routes::pipeline).delete(routes::delete_pipeline))
+        .route(
+            "/v1/pipelines/{name}",
+            get(routes::pipeline).delete(routes::delete_pipeline),
+        )
         .route("/v1/pipelines/{name}/description", get(routes::describe))
         .route("/v1/pipelines/{name}/pause", post(routes::pause))
         .route("/v1/pipelines/{name}/resume", post(routes::resume))

@@ -29,27 +29,111 @@ use utoipa::OpenApi;
 struct Schemas;
 
 /// Method, path, summary, schema of the request, schema of the answer.
-type Route = (&'static str, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
+type Route = (
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+);
 
 const ROUTES: [Route; 18] = [
-    ("get", "/v1/status", "The node, its pipelines and their tasks", None, Some("Status")),
+    (
+        "get",
+        "/v1/status",
+        "The node, its pipelines and their tasks",
+        None,
+        Some("Status"),
+    ),
     ("get", "/v1/modules", "Registered modules", None, None),
-    ("post", "/v1/modules", "Registers a component; the body is its bytes", None, Some("Module")),
-    ("get", "/v1/modules/{id}", "One module, by name@version", None, Some("Module")),
-    ("delete", "/v1/modules/{id}", "Removes a module that no pipeline uses", None, None),
-    ("post", "/v1/plan", "What an apply would do", Some("ApplyRequest"), Some("Plan")),
+    (
+        "post",
+        "/v1/modules",
+        "Registers a component; the body is its bytes",
+        None,
+        Some("Module"),
+    ),
+    (
+        "get",
+        "/v1/modules/{id}",
+        "One module, by name@version",
+        None,
+        Some("Module"),
+    ),
+    (
+        "delete",
+        "/v1/modules/{id}",
+        "Removes a module that no pipeline uses",
+        None,
+        None,
+    ),
+    (
+        "post",
+        "/v1/plan",
+        "What an apply would do",
+        Some("ApplyRequest"),
+        Some("Plan"),
+    ),
     ("get", "/v1/pipelines", "Pipelines with their tasks", None, None),
-    ("post", "/v1/pipelines", "Applies a pipeline file", Some("ApplyRequest"), Some("Plan")),
+    (
+        "post",
+        "/v1/pipelines",
+        "Applies a pipeline file",
+        Some("ApplyRequest"),
+        Some("Plan"),
+    ),
     ("get", "/v1/pipelines/{name}", "One pipeline", None, Some("Pipeline")),
-    ("delete", "/v1/pipelines/{name}", "Stops a pipeline and deletes its state and internal topics", None, None),
-    ("get", "/v1/pipelines/{name}/description", "The topology as text", None, None),
-    ("post", "/v1/pipelines/{name}/pause", "Stops processing, keeps tasks and state", None, None),
-    ("post", "/v1/pipelines/{name}/resume", "Goes on after a pause", None, None),
-    ("get", "/v1/pipelines/{name}/stores/{store}/entries", "Reads a store", None, Some("QueryAnswer")),
+    (
+        "delete",
+        "/v1/pipelines/{name}",
+        "Stops a pipeline and deletes its state and internal topics",
+        None,
+        None,
+    ),
+    (
+        "get",
+        "/v1/pipelines/{name}/description",
+        "The topology as text",
+        None,
+        None,
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/pause",
+        "Stops processing, keeps tasks and state",
+        None,
+        None,
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/resume",
+        "Goes on after a pause",
+        None,
+        None,
+    ),
+    (
+        "get",
+        "/v1/pipelines/{name}/stores/{store}/entries",
+        "Reads a store",
+        None,
+        Some("QueryAnswer"),
+    ),
     ("get", "/v1/topics", "Topics of the log", None, None),
     ("post", "/v1/topics", "Creates a topic", Some("CreateTopic"), None),
-    ("get", "/v1/topics/{topic}/records", "A page of committed records", None, Some("Consumed")),
-    ("post", "/v1/topics/{topic}/records", "Writes records", Some("ProduceRequest"), Some("Produced")),
+    (
+        "get",
+        "/v1/topics/{topic}/records",
+        "A page of committed records",
+        None,
+        Some("Consumed"),
+    ),
+    (
+        "post",
+        "/v1/topics/{topic}/records",
+        "Writes records",
+        Some("ProduceRequest"),
+        Some("Produced"),
+    ),
 ];
 
 pub async fn document() -> Json<Value> {
@@ -87,7 +171,10 @@ fn operation((_, path, summary, request, answer): Route) -> Value {
     let mut operation =
         json!({ "summary": summary, "parameters": parameters, "responses": { "200": done, "default": refusal } });
     if let (Some(name), Value::Object(fields)) = (request, &mut operation) {
-        fields.insert("requestBody".to_owned(), json!({ "required": true, "content": body(name) }));
+        fields.insert(
+            "requestBody".to_owned(),
+            json!({ "required": true, "content": body(name) }),
+        );
     }
     operation
 }

@@ -24,7 +24,13 @@ pub async fn health(State(node): App) -> impl IntoResponse {
 
 /// Prometheus' text format.
 pub async fn metrics(State(node): App) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], node.metrics_text())
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        node.metrics_text(),
+    )
 }
 
 pub async fn status(State(node): App) -> Answer<api::Status> {
@@ -65,7 +71,9 @@ pub async fn pipeline(State(node): App, Path(name): Path<String>) -> Answer<api:
 }
 
 pub async fn describe(State(node): App, Path(name): Path<String>) -> Result<String, Refusal> {
-    call(node, move |node| node.describe(&name)).await.map(|Json(text)| text)
+    call(node, move |node| node.describe(&name))
+        .await
+        .map(|Json(text)| text)
 }
 
 pub async fn delete_pipeline(State(node): App, Path(name): Path<String>) -> Answer<()> {

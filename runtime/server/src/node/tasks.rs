@@ -24,7 +24,11 @@ pub(crate) struct Directories {
 
 impl Directories {
     pub(crate) fn new(root: PathBuf, memory: Memory) -> Self {
-        Self { root, memory, open: Mutex::default() }
+        Self {
+            root,
+            memory,
+            open: Mutex::default(),
+        }
     }
 
     fn get(&self, id: TaskId, stores: &[String]) -> Result<Directory, MakeError> {
@@ -45,7 +49,10 @@ impl Directories {
 
 fn failed(error: state::Error) -> MakeError {
     let again = matches!(error, state::Error::Storage { .. });
-    MakeError { again, cause: format!("failed to {error}") }
+    MakeError {
+        again,
+        cause: format!("failed to {error}"),
+    }
 }
 
 /// One thread's factory.
@@ -72,8 +79,19 @@ impl Factory {
                 modules.insert(id, node.load(&step.digest)?);
             }
         }
-        let partitions = entry.details.partitions.iter().map(|(topic, count)| (topic.clone(), *count)).collect();
-        Ok(Self { topology, modules, partitions, directories, made: std::collections::HashSet::new() })
+        let partitions = entry
+            .details
+            .partitions
+            .iter()
+            .map(|(topic, count)| (topic.clone(), *count))
+            .collect();
+        Ok(Self {
+            topology,
+            modules,
+            partitions,
+            directories,
+            made: std::collections::HashSet::new(),
+        })
     }
 
     fn sub(&self, id: TaskId) -> Option<&SubTopology> {
@@ -82,16 +100,31 @@ impl Factory {
 
     fn store_names(&self, id: TaskId) -> Vec<String> {
         let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
-        stores.iter().filter_map(|store| Some(self.topology.stores.get(*store)?.name.clone())).collect()
+        stores
+            .iter()
+            .filter_map(|store| Some(self.topology.stores.get(*store)?.name.clone()))
+            .collect()
     }
 
     fn processor(&self, id: TaskId, node: NodeId, step: &ModuleStep) -> Result<Box<dyn task::Processor>, MakeError> {
         let stop = |cause: String| MakeError { again: false, cause };
-        let name = self.topology.nodes.get(node).map(|n| n.name.clone()).unwrap_or_default();
-        let module = self.modules.get(&node).ok_or_else(|| stop(format!("no module for step `{name}`")))?;
+        let name = self
+            .topology
+            .nodes
+            .get(node)
+            .map(|n| n.name.clone())
+            .unwrap_or_default();
+        let module = self
+            .modules
+            .get(&node)
+            .ok_or_else(|| stop(format!("no module for step `{name}`")))?;
         let options = InstanceOptions {
             limits: step.limits,
-            settings: step.params.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            settings: step
+                .params
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             task: TaskName {
                 pipeline: self.topology.name.clone(),
                 step: name,
@@ -122,19 +155,30 @@ impl TaskFactory for Factory {
             self.directories.forget(id);
         }
         let backend: Box<dyn Backend> = Box::new(Database::new(self.directories.get(id, &self.store_names(id))?));
-        let options =
-            task::Options { partition_count_of: self.partitions.clone(), ..task::Options::default() };
-        Task::new(self.topology.clone(), id, processors, backend, options)
-            .map_err(|e| MakeError { again: false, cause: e.to_string() })
+        let options = task::Options {
+            partition_count_of: self.partitions.clone(),
+            ..task::Options::default()
+        };
+        Task::new(self.topology.clone(), id, processors, backend, options).map_err(|e| MakeError {
+            again: false,
+            cause: e.to_string(),
+        })
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {
         let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
-        stores.iter().filter_map(|store| Some(self.topology.stores.get(*store)?.schema)).collect()
+        stores
+            .iter()
+            .filter_map(|store| Some(self.topology.stores.get(*store)?.schema))
+            .collect()
     }
 
     fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
-        let bytes = self.directories.get(id, &self.store_names(id))?.stamp().map_err(failed)?;
+        let bytes = self
+            .directories
+            .get(id, &self.store_names(id))?
+            .stamp()
+            .map_err(failed)?;
         // A stamp of another version says nothing, like none.
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
