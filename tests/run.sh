@@ -35,6 +35,14 @@ for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/p
   CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
 done
 
+section "examples"
+for example in word-count/tokenize dedup/dedup filter/pass; do
+  folder=examples/${example%/*}
+  cp "$WASMILL_GUESTS/${example#*/}.wasm" "$folder/"
+  "$WASMILL_BIN" test "$folder"
+  (cd "examples/$example" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests cargo test --quiet)
+done
+
 section "a broker"
 if [[ -n ${WASMILL_KAFKA:-} ]]; then
   say "using $WASMILL_KAFKA"
@@ -49,5 +57,10 @@ fi
 
 section "tests"
 cargo test --workspace
+
+if [[ -n ${WASMILL_KAFKA:-} ]]; then
+  section "the first figures, in a form too small to mean anything"
+  bash tests/bench/first.sh 20000
+fi
 
 section "done"

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Stream processing on Kafka with Wasm processors: stateful, exactly-once, hot-swappable.
+/// Stream processing on Kafka with Wasm processors: stateful and exactly-once.
 #[derive(Debug, Parser)]
 #[command(name = "wasmill", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {

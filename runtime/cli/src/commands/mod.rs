@@ -43,7 +43,9 @@ pub fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "wasmill", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wasmill", &mut script);
+            show::line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     }
