@@ -6,7 +6,7 @@
 
 use crate::bindings::wasmill::data::columns::{Batch, Column};
 use crate::bindings::wasmill::streams::answers::{Answer, Disposition, Emitted, Outcome, Rows};
-use crate::bindings::wasmill::streams::description::Description;
+use crate::bindings::wasmill::streams::description::{Attribute, Description};
 use crate::columns::{ColumnBuilder, bitmap, set_bit};
 use crate::format::{Datum, Format, FromBytes, Undecodable};
 use crate::module::{Module, port};
@@ -20,6 +20,11 @@ pub fn describe(formats: Formats, name: &str, version: &str, summary: &str) -> D
     let (mut input, mut output) = (port::<(), ()>("in"), port::<(), ()>("out"));
     input.value_format = formats.0.to_owned();
     output.value_format = formats.1.to_owned();
+    // None of these forms touches keys, so grouping by key after it needs no repartition topic.
+    output.options.push(Attribute {
+        name: "keys".to_owned(),
+        value: "\"kept\"".to_owned(),
+    });
     description.inputs.push(input);
     description.outputs.push(output);
     description

@@ -63,6 +63,9 @@ impl From<state::Error> for Halt {
     }
 }
 
+/// A dead letter whose reason begins so is of that stage (`wasmill:streams/answers`).
+const DESERIALIZATION: &str = "deserialization: ";
+
 /// The source rows of a run, or rows that a punctuation or a flush began with.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -269,8 +272,13 @@ impl Floor<'_> {
         for (row, reason) in &letters {
             let root = rows.root(*row as usize);
             let origin = self.run.origin.as_ref().and_then(|o| o.get(root, &self.plan.sources));
+            // The contract's way for a guest to say that it could not read the record.
+            let (stage, reason) = match reason.strip_prefix(DESERIALIZATION) {
+                Some(reason) => ("deserialization", reason),
+                None => ("processing", reason.as_str()),
+            };
             let cause = Cause {
-                stage: "processing",
+                stage,
                 reason,
                 module,
                 step: name,
