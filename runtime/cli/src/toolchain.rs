@@ -153,7 +153,8 @@ fn crate_name(folder: &Path) -> Result<String> {
         .to_owned())
 }
 
-fn output(program: &str, args: &[&str]) -> Option<String> {
+/// What a program prints, when it is there and succeeds.
+pub fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(args)
         .output()

@@ -4,10 +4,10 @@ use crate::args::{DoctorArgs, Format, Global};
 use crate::client::Client;
 use crate::failure::{Code, Exit};
 use crate::show;
+use crate::toolchain::output;
 use anyhow::Result;
 use serde::Serialize;
 use server::api::Status;
-use std::process::Command;
 
 #[derive(Serialize)]
 struct Check {
@@ -102,13 +102,4 @@ fn broker(brokers: &str) -> Check {
         found,
         optional: false,
     }
-}
-
-fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .ok()
-        .filter(|o| o.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
