@@ -5,7 +5,7 @@ use std::mem;
 use serde_json::Value;
 use task::Processor;
 use task::processor::{Answer, Context, Emission, Failure, Input, Now};
-use topology::Limits;
+use topology::{Limits, ModuleStep};
 use wasmtime::{Result as WasmResult, Store};
 
 use crate::answer;
@@ -39,6 +39,21 @@ pub struct InstanceOptions {
     pub needs_headers: bool,
     pub needs_origin: bool,
     pub needs_stream_times: bool,
+}
+
+impl InstanceOptions {
+    /// What a step of a pipeline says about its module, for one task.
+    pub fn of_step(step: &ModuleStep, task: TaskName) -> Self {
+        let settings = step.params.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Self {
+            limits: step.limits,
+            settings: settings.collect(),
+            task,
+            needs_headers: step.needs_headers,
+            needs_origin: step.needs_origin,
+            needs_stream_times: step.needs_stream_times,
+        }
+    }
 }
 
 /// See [`Module::instance`].

@@ -22,7 +22,7 @@ impl Task {
             let savepoint = self.context.stores.savepoint();
             self.context.schedules.savepoint();
             let fired = self.fire(id, clock, wall_time).and_then(|run| {
-                let made = self.walk_on(&run)?;
+                let made = self.walk_on(&run, self.row_by_row)?;
                 Ok((run, made))
             });
             let halt = match fired {
@@ -130,18 +130,6 @@ impl Task {
             records,
             entries,
         })
-    }
-
-    fn walk_on(&mut self, run: &Run) -> Result<crate::walk::Made, Halt> {
-        let by_row = self.row_by_row;
-        crate::walk::walk(
-            &self.plan,
-            &mut self.processors,
-            &mut self.context,
-            run,
-            by_row,
-            self.all_paths,
-        )
     }
 
     fn again_with_paths(&mut self, halt: &Halt) -> bool {

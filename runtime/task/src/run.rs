@@ -94,19 +94,23 @@ impl Task {
         )))
     }
 
-    /// Walks `run`; what it did to stores and schedules is undone when it halts.
-    pub(crate) fn attempt(&mut self, run: &Run, by_row: bool) -> Result<Made, Halt> {
-        let savepoint = self.context.stores.savepoint();
-        self.context.schedules.savepoint();
-        let made = walk(
+    /// Walks `run`, without a savepoint.
+    pub(crate) fn walk_on(&mut self, run: &Run, by_row: bool) -> Result<Made, Halt> {
+        walk(
             &self.plan,
             &mut self.processors,
             &mut self.context,
             run,
             by_row,
             self.all_paths,
-        );
-        match made {
+        )
+    }
+
+    /// Walks `run`; what it did to stores and schedules is undone when it halts.
+    pub(crate) fn attempt(&mut self, run: &Run, by_row: bool) -> Result<Made, Halt> {
+        let savepoint = self.context.stores.savepoint();
+        self.context.schedules.savepoint();
+        match self.walk_on(run, by_row) {
             Ok(made) => {
                 self.context.stores.release();
                 Ok(made)

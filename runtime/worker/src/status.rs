@@ -1,4 +1,4 @@
-//! What a stream thread says of itself: tasks with their state, lag, counters, views of stores.
+//! What a stream thread says of itself: tasks with their state and positions, counters, views of stores.
 
 use record::TopicPartition;
 use task::TaskId;
@@ -31,8 +31,6 @@ pub struct TaskStatus {
     pub state: TaskState,
     /// Committed positions.
     pub positions: Vec<(TopicPartition, i64)>,
-    /// Records on the broker that were not processed yet, all sources together, as far as the client has heard.
-    pub lag: Option<i64>,
     /// Rows and bytes that wait in the task's queues.
     pub buffered_records: usize,
     pub buffered_bytes: usize,

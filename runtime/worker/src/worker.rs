@@ -187,19 +187,14 @@ impl Worker {
         matches!(self.phase, Phase::Work) && ending && self.slots.is_empty() && !self.transaction.open
     }
 
-    pub fn status(&mut self) -> Status {
+    pub fn status(&self) -> Status {
         let phase = match self.phase {
             Phase::Connect => WorkerPhase::Connecting,
             Phase::ReadRecords { .. } => WorkerPhase::ReadingRecords,
             Phase::Work => WorkerPhase::Working,
             Phase::Stopped => WorkerPhase::Stopped,
         };
-        let mut consumer = self.consumer.as_mut();
-        let tasks = self
-            .slots
-            .values()
-            .map(|slot| task_status(slot, consumer.as_deref_mut()))
-            .collect();
+        let tasks = self.slots.values().map(task_status).collect();
         Status {
             phase,
             paused: self.holds(),
@@ -371,7 +366,7 @@ impl Worker {
     }
 }
 
-fn task_status(slot: &Slot, consumer: Option<&mut Box<dyn Consumer>>) -> TaskStatus {
+fn task_status(slot: &Slot) -> TaskStatus {
     let state = match &slot.state {
         SlotState::Stopped { reason } => TaskState::Stopped { reason: reason.clone() },
         SlotState::Running if slot.trouble.is_none() => TaskState::Running,
@@ -387,28 +382,18 @@ fn task_status(slot: &Slot, consumer: Option<&mut Box<dyn Consumer>>) -> TaskSta
         SlotState::Running | SlotState::InDoubt(_) => TaskState::Running,
     };
     let (mut buffered_records, mut buffered_bytes) = (0, 0);
-    let mut lag = None;
     if let Some(task) = &slot.task {
         for source in task.sources() {
             let buffered = task.buffered(source);
             buffered_records += buffered.records;
             buffered_bytes += buffered.bytes;
         }
-        lag = consumer.filter(|_| slot.is_running()).and_then(|consumer| {
-            // The committed position may be past control records that the task does not know of.
-            let committed = |p: &TopicPartition| slot.positions.iter().find(|(of, _)| of == p).map_or(0, |(_, at)| *at);
-            task.positions()
-                .iter()
-                .map(|(p, at)| Some((consumer.end_hint(p)? - committed(p).max(*at)).max(0)))
-                .sum::<Option<i64>>()
-        });
     }
     TaskStatus {
         task: slot.id,
         task_epoch: slot.task_epoch,
         state,
         positions: slot.positions.clone(),
-        lag,
         buffered_records,
         buffered_bytes,
     }

@@ -114,23 +114,15 @@ impl Project {
             let module = modules
                 .get(&step.digest)
                 .ok_or_else(|| format!("{} is not loaded", step.module))?;
-            let options = InstanceOptions {
-                limits: step.limits,
-                settings: step
-                    .params
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect(),
-                task: TaskName {
+            let options = InstanceOptions::of_step(
+                step,
+                TaskName {
                     pipeline: topology.name.clone(),
                     step: topology.nodes.get(node).map(|n| n.name.clone()).unwrap_or_default(),
                     sub_topology: id.sub_topology,
                     partition: 0,
                 },
-                needs_headers: step.needs_headers,
-                needs_origin: step.needs_origin,
-                needs_stream_times: step.needs_stream_times,
-            };
+            );
             module.instance(options).map_err(|e| e.to_string())
         })
     }

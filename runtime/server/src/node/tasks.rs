@@ -118,23 +118,15 @@ impl Factory {
             .modules
             .get(&node)
             .ok_or_else(|| stop(format!("no module for step `{name}`")))?;
-        let options = InstanceOptions {
-            limits: step.limits,
-            settings: step
-                .params
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-            task: TaskName {
+        let options = InstanceOptions::of_step(
+            step,
+            TaskName {
                 pipeline: self.topology.name.clone(),
                 step: name,
                 sub_topology: id.sub_topology,
                 partition: id.partition.max(0) as u32,
             },
-            needs_headers: step.needs_headers,
-            needs_origin: step.needs_origin,
-            needs_stream_times: step.needs_stream_times,
-        };
+        );
         module.instance(options).map_err(|e| stop(e.to_string()))
     }
 }
