@@ -137,7 +137,8 @@ impl Slot {
         }
         self.positions = self.task.positions();
         self.stream_time = self.task.stream_time();
-        self.task.committed(&next).map_err(failed(self.id))
+        self.task.committed(&next).map_err(failed(self.id))?;
+        self.task.flush_state().map_err(failed(self.id))
     }
 
     /// Puts a new task in place of this one, at the last commit.
@@ -185,7 +186,7 @@ impl Slot {
                     .map_err(failed(self.id))?;
             }
         }
-        Ok(())
+        self.task.flush_state().map_err(failed(self.id))
     }
 
     pub fn entries(&self, store: usize) -> Vec<(Vec<u8>, Vec<u8>)> {

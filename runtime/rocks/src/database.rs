@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Keys of the default column family: the offset of a store, and the stamp.
 const OFFSET_PREFIX: &str = "offset:";
 const STAMP: &[u8] = b"stamp";
-/// Applied bytes after which memtables are written out, so that little is replayed after a crash.
+/// Bytes of changelog rows after which memtables are written out, so that little is replayed after a crash.
 const FLUSH_BYTES: usize = 64 << 20;
 /// RocksDB's own log files that are kept: they are for a person who looks into a fault.
 const LOG_FILES_MAX: usize = 2;
@@ -238,9 +238,8 @@ impl Backend for Database {
         for (store, offset) in &changes.offsets {
             batch.put(self.directory.offset_key(*store)?, offset.to_be_bytes());
         }
-        let bytes = batch.size_in_bytes();
         self.directory.write(batch)?;
-        self.unflushed_bytes += bytes;
+        self.unflushed_bytes += changes.replay_bytes;
         if self.unflushed_bytes >= FLUSH_BYTES {
             self.unflushed_bytes = 0;
             self.directory.flush_all(false)?;

@@ -80,13 +80,16 @@ pub enum Change {
     Delete { store: usize, key: Vec<u8> },
 }
 
-/// One commit of a task: applied whole or not at all.
+/// One commit of a task, or several together: applied whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// At most one a key and store.
     pub changes: Vec<Change>,
     /// Per store: the next changelog offset to read; everything below it is in the backend after this.
     pub offsets: Vec<(usize, i64)>,
+    /// Bytes of the changelog rows that this stands for: a crash replays those of everything that was not flushed, so
+    /// a backend flushes when they add up.
+    pub replay_bytes: usize,
 }
 
 /// Called with key and value in order; `false` ends the scan.

@@ -1,6 +1,10 @@
-//! Committed values, and keys known to be absent, of all stores of a task, within a bound of bytes.
+//! What is known of the committed values of a task's keys, and where their uncommitted ones are: one look-up by hash
+//! leads to both.
 //!
-//! Eviction goes round like the hand of a clock: an entry that was read since the hand last passed is spared once.
+//! It is a write-back cache. A committed value stays here, marked as owed to the backend, until the stores write all
+//! owed values back at once: a key that changes at every commit then costs the backend one write in a while. What is
+//! owed or uncommitted cannot be evicted; the rest makes room by going round like the hand of a clock: an entry that was
+//! read since the hand last passed is spared once.
 
 use std::hash::BuildHasher;
 
@@ -9,32 +13,76 @@ use hashbrown::HashTable;
 
 use crate::bytes::Bytes;
 
+/// What the backend would say of a key, had it been told of everything that was committed.
 #[derive(Debug)]
-struct Cached {
-    store: u32,
-    key: Bytes,
-    /// `None`: known to be absent.
-    value: Option<Bytes>,
-    referenced: bool,
+pub enum Committed {
+    /// Not asked yet: the key was only written.
+    Unknown,
+    Absent,
+    Value(Bytes),
 }
 
+impl Committed {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.heap_bytes(),
+            Self::Unknown | Self::Absent => 0,
+        }
+    }
+}
+
+impl From<Option<Bytes>> for Committed {
+    fn from(value: Option<Bytes>) -> Self {
+        value.map_or(Self::Absent, Self::Value)
+    }
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Known {
+    pub key: Bytes,
+    pub committed: Committed,
+    /// Number of the key's uncommitted value in the overlay of `store`; [`NO_SLOT`] when it has none.
+    pub slot: u32,
+    store: u32,
+    referenced: bool,
+    owed: bool,
+}
+
+pub const NO_SLOT: u32 = u32::MAX;
+/// Store of a place that is free.
+const VACANT: u32 = u32::MAX;
 /// The entry and its place in the hash table.
-const ENTRY_BYTES: usize = size_of::<Cached>() + 8;
+const ENTRY_BYTES: usize = size_of::<Known>() + 8;
+/// How far the hand moves for one new entry: past a long stretch of entries that must stay, the bound is met later.
+const HAND_STEPS_MAX: usize = 64;
+
+#[inline]
+fn hash_of(hasher: &RandomState, store: u32, key: &[u8]) -> u64 {
+    hasher.hash_one(key) ^ u64::from(store).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
 
 #[derive(Debug, Default)]
 pub struct Cache {
     hasher: RandomState,
-    entries: Vec<Cached>,
+    /// Numbers of entries stay the same for life.
+    entries: Vec<Known>,
+    vacant: Vec<u32>,
     table: HashTable<u32>,
     hand: usize,
     bytes: usize,
     bytes_max: usize,
+    /// Entries that are owed: which, their bytes, how many of each store.
+    owed: Vec<u32>,
+    owed_bytes: usize,
+    owed_of: Vec<usize>,
 }
 
 impl Cache {
-    pub fn new(bytes_max: usize) -> Self {
+    pub fn new(stores: usize, bytes_max: usize) -> Self {
         Self {
             bytes_max,
+            owed_of: vec![0; stores],
             ..Self::default()
         }
     }
@@ -43,119 +91,197 @@ impl Cache {
         self.bytes
     }
 
-    #[inline]
-    fn hash(&self, store: u32, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key) ^ u64::from(store).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    /// Half of the cache may be owed, so that the other half works as a cache.
+    pub fn owes_much(&self) -> bool {
+        self.owed_bytes > self.bytes_max / 2
+    }
+
+    pub fn owes(&self, store: usize) -> bool {
+        self.owed_of.get(store).is_some_and(|owed| *owed > 0)
     }
 
     #[inline]
-    fn find(&self, store: u32, key: &[u8]) -> Option<u32> {
+    pub fn hash(&self, store: usize, key: &[u8]) -> u64 {
+        hash_of(&self.hasher, store as u32, key)
+    }
+
+    #[inline]
+    pub fn find(&self, hash: u64, store: usize, key: &[u8]) -> Option<u32> {
         let same = |i: &u32| {
             self.entries
                 .get(*i as usize)
-                .is_some_and(|e| e.store == store && e.key.as_slice() == key)
+                .is_some_and(|e| e.store == store as u32 && e.key.as_slice() == key)
         };
-        self.table.find(self.hash(store, key), same).copied()
+        self.table.find(hash, same).copied()
     }
 
-    /// `None`: not known here. `Some(None)`: known to be absent.
     #[inline]
-    pub fn get(&mut self, store: usize, key: &[u8]) -> Option<Option<&[u8]>> {
-        let index = self.find(store as u32, key)?;
-        let entry = self.entries.get_mut(index as usize)?;
-        entry.referenced = true;
-        Some(entry.value.as_ref().map(Bytes::as_slice))
+    pub fn get(&self, entry: u32) -> Option<&Known> {
+        self.entries.get(entry as usize)
     }
 
-    pub fn put(&mut self, store: usize, key: Bytes, value: Option<Bytes>) {
-        let store = store as u32;
-        let cost = |v: &Option<Bytes>| v.as_ref().map_or(0, Bytes::heap_bytes);
-        let added = cost(&value);
-        if let Some(entry) = self
-            .find(store, key.as_slice())
-            .and_then(|index| self.entries.get_mut(index as usize))
-        {
-            self.bytes += added;
-            self.bytes -= cost(&entry.value);
-            entry.value = value;
-        } else {
-            let needed = ENTRY_BYTES + key.heap_bytes() + added;
-            if needed > self.bytes_max {
-                return;
+    /// Spares the entry when the hand comes next.
+    #[inline]
+    pub fn touch(&mut self, entry: u32) -> Option<&Known> {
+        let known = self.entries.get_mut(entry as usize)?;
+        known.referenced = true;
+        Some(known)
+    }
+
+    #[inline]
+    pub fn set_slot(&mut self, entry: u32, slot: u32) {
+        if let Some(known) = self.entries.get_mut(entry as usize) {
+            known.slot = slot;
+        }
+    }
+
+    /// A key that is not here yet. The number of its entry.
+    pub fn insert(&mut self, hash: u64, store: usize, key: &[u8], committed: Committed) -> u32 {
+        let key = Bytes::new(key);
+        let needed = ENTRY_BYTES + key.heap_bytes() + committed.heap_bytes();
+        self.make_room(needed, HAND_STEPS_MAX);
+        self.bytes += needed;
+        let known = Known {
+            key,
+            committed,
+            slot: NO_SLOT,
+            store: store as u32,
+            referenced: false,
+            owed: false,
+        };
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                if let Some(place) = self.entries.get_mut(index as usize) {
+                    *place = known;
+                }
+                index
             }
-            self.make_room(needed);
-            let hash = self.hash(store, key.as_slice());
-            self.bytes += needed;
-            let index = self.entries.len() as u32;
-            self.entries.push(Cached {
-                store,
-                key,
-                value,
-                referenced: false,
-            });
-            let (entries, hasher) = (&self.entries, &self.hasher);
-            self.table.insert_unique(hash, index, |i| {
-                entries.get(*i as usize).map_or(0, |e| {
-                    hasher.hash_one(e.key.as_slice()) ^ u64::from(e.store).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                })
-            });
-        }
-        self.make_room(0);
+            None => {
+                self.entries.push(known);
+                self.entries.len() as u32 - 1
+            }
+        };
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let rehash = |i: &u32| {
+            entries
+                .get(*i as usize)
+                .map_or(0, |e| hash_of(hasher, e.store, e.key.as_slice()))
+        };
+        self.table.insert_unique(hash, index, rehash);
+        index
     }
 
-    fn make_room(&mut self, bytes: usize) {
-        while self.bytes + bytes > self.bytes_max && !self.entries.is_empty() {
-            self.evict_one();
-        }
+    /// What the backend said of a key that was only written before.
+    pub fn learn(&mut self, entry: u32, committed: Committed) {
+        let Some(known) = self.entries.get_mut(entry as usize) else {
+            return;
+        };
+        self.bytes += committed.heap_bytes();
+        self.bytes -= known.committed.heap_bytes();
+        known.committed = committed;
     }
 
-    fn evict_one(&mut self) {
-        // Two rounds at most: the first clears the marks that the second then finds clear.
-        for _ in 0..=2 * self.entries.len() {
+    /// The key's value is committed, and owed to the backend from now on.
+    #[inline]
+    pub fn settle(&mut self, entry: u32, value: Option<Bytes>) {
+        let Some(known) = self.entries.get_mut(entry as usize) else {
+            return;
+        };
+        let (added, freed) = (
+            value.as_ref().map_or(0, Bytes::heap_bytes),
+            known.committed.heap_bytes(),
+        );
+        self.bytes = self.bytes + added - freed;
+        if known.owed {
+            self.owed_bytes = self.owed_bytes + added - freed;
+        } else {
+            known.owed = true;
+            self.owed_bytes += ENTRY_BYTES + known.key.heap_bytes() + added;
+            self.owed.push(entry);
+            if let Some(owed) = self.owed_of.get_mut(known.store as usize) {
+                *owed += 1;
+            }
+        }
+        known.committed = value.into();
+    }
+
+    /// Every owed key with its store and value (`None`: deleted), by store and key: sorted writes cost the backend a
+    /// third of unsorted ones.
+    pub fn owed_entries(&self) -> Vec<(usize, &Bytes, Option<&Bytes>)> {
+        let mut owed: Vec<_> = self
+            .owed
+            .iter()
+            .filter_map(|entry| self.entries.get(*entry as usize))
+            .map(|e| {
+                let value = match &e.committed {
+                    Committed::Value(value) => Some(value),
+                    Committed::Unknown | Committed::Absent => None,
+                };
+                (e.store as usize, &e.key, value)
+            })
+            .collect();
+        owed.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        owed
+    }
+
+    /// The backend has everything.
+    pub fn paid(&mut self) {
+        for entry in self.owed.drain(..) {
+            if let Some(entry) = self.entries.get_mut(entry as usize) {
+                entry.owed = false;
+            }
+        }
+        self.owed_bytes = 0;
+        self.owed_of.fill(0);
+        self.make_room(0, 2 * self.entries.len());
+    }
+
+    fn make_room(&mut self, bytes: usize, steps_max: usize) {
+        let mut steps = 0;
+        while self.bytes + bytes > self.bytes_max && steps < steps_max {
             if self.hand >= self.entries.len() {
                 self.hand = 0;
             }
             let Some(entry) = self.entries.get_mut(self.hand) else {
                 return;
             };
-            if entry.referenced {
-                entry.referenced = false;
-                self.hand += 1;
-            } else {
-                let index = self.hand;
-                self.remove(index);
-                return;
+            if entry.store != VACANT && !entry.owed && entry.slot == NO_SLOT {
+                if entry.referenced {
+                    entry.referenced = false;
+                } else {
+                    self.remove(self.hand);
+                }
             }
+            self.hand += 1;
+            steps += 1;
         }
     }
 
     fn remove(&mut self, index: usize) {
-        let last = self.entries.len() - 1;
-        for (from, to) in [(index, None), (last, Some(index as u32))] {
-            if to.is_some() && from == index {
-                continue;
-            }
-            let Some(entry) = self.entries.get(from) else { continue };
-            let hash = self.hash(entry.store, entry.key.as_slice());
-            let Ok(mut place) = self.table.find_entry(hash, |i| *i as usize == from) else {
-                continue;
-            };
-            match to {
-                Some(to) => *place.get_mut() = to,
-                None => {
-                    place.remove();
-                }
-            }
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        let hash = hash_of(&self.hasher, entry.store, entry.key.as_slice());
+        if let Ok(place) = self.table.find_entry(hash, |i| *i as usize == index) {
+            place.remove();
         }
-        let entry = self.entries.swap_remove(index);
-        self.bytes -= ENTRY_BYTES + entry.key.heap_bytes() + entry.value.as_ref().map_or(0, Bytes::heap_bytes);
+        self.bytes -= ENTRY_BYTES + entry.key.heap_bytes() + entry.committed.heap_bytes();
+        entry.store = VACANT;
+        entry.key = Bytes::new(&[]);
+        entry.committed = Committed::Unknown;
+        self.vacant.push(index as u32);
     }
 
+    /// Forgets every key. Nothing may be uncommitted or owed that is still wanted.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.vacant.clear();
         self.table.clear();
         self.hand = 0;
         self.bytes = 0;
+        self.owed.clear();
+        self.owed_bytes = 0;
+        self.owed_of.fill(0);
     }
 }
 
@@ -164,33 +290,67 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
+    fn put(cache: &mut Cache, store: usize, key: &[u8], value: Option<Bytes>) -> u32 {
+        let hash = cache.hash(store, key);
+        match cache.find(hash, store, key) {
+            Some(entry) => {
+                cache.learn(entry, value.into());
+                entry
+            }
+            None => cache.insert(hash, store, key, value.into()),
+        }
+    }
+
+    fn known(cache: &Cache, key: &[u8]) -> bool {
+        cache.find(cache.hash(0, key), 0, key).is_some()
+    }
+
     #[test]
     fn it_keeps_its_bound_and_answers_right() {
-        let mut cache = Cache::new(50 * ENTRY_BYTES);
+        let mut cache = Cache::new(2, 50 * ENTRY_BYTES);
         for i in 0..1000_u32 {
             let key = (i % 97).to_be_bytes();
             let value = (i % 3 > 0).then(|| Bytes::new(&i.to_be_bytes()));
-            cache.put((i % 2) as usize, Bytes::new(&key), value.clone());
+            let entry = put(&mut cache, (i % 2) as usize, &key, value.clone());
             assert!(cache.bytes() <= 50 * ENTRY_BYTES);
-            assert_eq!(
-                cache.get((i % 2) as usize, &key),
-                Some(value.as_ref().map(Bytes::as_slice))
-            );
+            let found = match &cache.get(entry).unwrap().committed {
+                Committed::Value(found) => Some(found.as_slice()),
+                Committed::Absent => None,
+                Committed::Unknown => panic!("it was told"),
+            };
+            assert_eq!(found, value.as_ref().map(Bytes::as_slice));
         }
-        assert_eq!(cache.table.len(), cache.entries.len());
-        let known = (0..97_u32)
-            .filter(|k| cache.find(0, &k.to_be_bytes()).is_some())
-            .count();
-        assert!(known > 0 && known < 97, "{known}");
+        let count = (0..97_u32).filter(|k| known(&cache, &k.to_be_bytes())).count();
+        assert!(count > 0 && count < 97, "{count}");
     }
 
     #[test]
     fn what_is_read_outlives_what_is_not() {
-        let mut cache = Cache::new(10 * ENTRY_BYTES);
-        cache.put(0, Bytes::new(b"hot"), None);
+        let mut cache = Cache::new(1, 10 * ENTRY_BYTES);
+        put(&mut cache, 0, b"hot", None);
         for i in 0..100_u32 {
-            assert_eq!(cache.get(0, b"hot"), Some(None));
-            cache.put(0, Bytes::new(&i.to_be_bytes()), None);
+            let hot = cache.find(cache.hash(0, b"hot"), 0, b"hot").unwrap();
+            cache.touch(hot).unwrap();
+            put(&mut cache, 0, &i.to_be_bytes(), None);
         }
+    }
+
+    #[test]
+    fn what_is_owed_stays_until_it_is_paid() {
+        let mut cache = Cache::new(1, 10 * ENTRY_BYTES);
+        for i in 0..100_u32 {
+            let entry = put(&mut cache, 0, &i.to_be_bytes(), None);
+            cache.settle(entry, Some(Bytes::new(b"v")));
+        }
+        assert!(cache.owes_much() && cache.owes(0));
+        let owed: Vec<u32> = cache
+            .owed_entries()
+            .iter()
+            .map(|(_, key, _)| u32::from_be_bytes(key.as_slice().try_into().unwrap()))
+            .collect();
+        assert_eq!(owed, (0..100).collect::<Vec<_>>());
+        cache.paid();
+        assert!(!cache.owes(0) && cache.owed_entries().is_empty());
+        assert!(cache.bytes() <= 10 * ENTRY_BYTES);
     }
 }

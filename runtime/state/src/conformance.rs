@@ -46,6 +46,7 @@ fn apply(backend: &mut dyn Backend, changes: Vec<Change>) -> Result<(), String> 
         .apply(&Changes {
             changes,
             offsets: Vec::new(),
+            ..Changes::default()
         })
         .map_err(text)
 }
@@ -145,12 +146,14 @@ fn offsets(backend: &mut dyn Backend) -> Result<(), String> {
         .apply(&Changes {
             changes: vec![put(0, b"a", b"1")],
             offsets: vec![(0, 7), (2, 1)],
+            ..Changes::default()
         })
         .map_err(text)?;
     backend
         .apply(&Changes {
             changes: vec![put(1, b"a", b"1")],
             offsets: vec![(1, 3)],
+            ..Changes::default()
         })
         .map_err(text)?;
     let all = [backend.offset(0), backend.offset(1), backend.offset(2)].map(|o| o.ok().flatten());

@@ -151,6 +151,7 @@ mod tests {
                 value: value.to_vec(),
             }],
             offsets: vec![(0, offset)],
+            ..Changes::default()
         };
         backend.apply(&put(b"1", 5)).unwrap();
         backend.flush().unwrap();

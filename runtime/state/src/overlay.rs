@@ -1,12 +1,8 @@
-//! The uncommitted writes of one store: found by hash, remembered in the order of their first change, undone to a
-//! savepoint. What is committed below it is not known here.
+//! The uncommitted writes of one store: in the order of their first change, undone to a savepoint. Which slot is a
+//! key's is known to the [`Cache`](crate::cache::Cache); what is committed below it is not known here.
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::ops::Bound;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 
 use crate::bytes::Bytes;
 
@@ -18,6 +14,8 @@ pub struct Slot {
     pub value: Option<Bytes>,
     /// Time of the last write in milliseconds, for the changelog row; [`NO_TIME`](crate::NO_TIME) where it has none.
     pub timestamp: i64,
+    /// The key's entry in the cache.
+    pub(crate) entry: u32,
     /// The newest savepoint that has this slot's older state in the undo log.
     marked: u64,
 }
@@ -39,15 +37,13 @@ pub struct Mark {
     undone: usize,
 }
 
-/// What an entry costs besides its bytes: the slot, its place in the hash table and in the undo log.
-const SLOT_BYTES: usize = size_of::<Slot>() + 16 + size_of::<Undo>();
+/// What an entry costs besides its bytes: the slot and its place in the undo log.
+const SLOT_BYTES: usize = size_of::<Slot>() + size_of::<Undo>();
 
 #[derive(Debug, Default)]
 pub struct Overlay {
-    hasher: RandomState,
     /// In the order of first change.
     slots: Vec<Slot>,
-    table: HashTable<u32>,
     /// Built by the first ordered scan, kept up to date until the overlay is cleared.
     ordered: Option<BTreeMap<Bytes, u32>>,
     undo: Vec<Undo>,
@@ -75,41 +71,11 @@ impl Overlay {
         &self.slots
     }
 
-    /// `None`: not changed here. `Some(None)`: deleted here.
+    /// `None`: there is no such slot. `Some(None)`: deleted.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let slot = self.find(self.hasher.hash_one(key), key)?;
-        self.slots
-            .get(slot as usize)
-            .map(|s| s.value.as_ref().map(Bytes::as_slice))
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let same = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|s| s.key.as_slice() == key);
-        self.table.find(hash, same).copied()
-    }
-
-    /// For [`slot_of`](Self::slot_of) and [`insert`](Self::insert).
-    #[inline]
-    pub fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    /// The number of a changed key in [`slots`](Self::slots).
-    #[inline]
-    pub fn slot_of(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.find(hash, key)
-    }
-
-    /// Writes or (`None`) deletes. `timestamp` in milliseconds.
-    #[inline]
-    pub fn set(&mut self, key: &[u8], value: Option<Bytes>, timestamp: i64) {
-        let hash = self.hasher.hash_one(key);
-        match self.find(hash, key) {
-            Some(slot) => self.change(slot, value, timestamp),
-            None => self.insert(hash, key, value, timestamp),
-        }
+    pub fn get(&self, slot: u32) -> Option<Option<&[u8]>> {
+        let slot = self.slots.get(slot as usize)?;
+        Some(slot.value.as_ref().map(Bytes::as_slice))
     }
 
     /// Overwrites slot `slot`, which is there.
@@ -134,10 +100,10 @@ impl Overlay {
         }
     }
 
-    /// Writes or deletes a key that has no slot yet.
-    pub fn insert(&mut self, hash: u64, key: &[u8], value: Option<Bytes>, timestamp: i64) {
+    /// Writes or deletes a key that has no slot yet. The number of its slot.
+    #[inline]
+    pub fn push(&mut self, key: Bytes, entry: u32, value: Option<Bytes>, timestamp: i64) -> u32 {
         let slot = self.slots.len() as u32;
-        let key = Bytes::new(key);
         self.bytes += SLOT_BYTES + key.heap_bytes() + value.as_ref().map_or(0, Bytes::heap_bytes);
         if let Some(ordered) = &mut self.ordered {
             ordered.insert(key.clone(), slot);
@@ -147,14 +113,13 @@ impl Overlay {
             key,
             value,
             timestamp,
+            entry,
             marked: self.serial,
         });
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let rehash = |s: &u32| slots.get(*s as usize).map_or(0, |s| hasher.hash_one(s.key.as_slice()));
-        self.table.insert_unique(hash, slot, rehash);
         if self.serial > 0 {
             self.undo.push(Undo::Inserted);
         }
+        slot
     }
 
     /// Changed keys in the order of their bytes.
@@ -200,11 +165,15 @@ impl Overlay {
         }
     }
 
-    /// Undoes everything since `mark`. Marks taken later are void.
-    pub fn rollback_to(&mut self, mark: Mark) {
+    /// Undoes everything since `mark`. Marks taken later are void. `gone` gets the entries whose slots are no more.
+    pub fn rollback_to(&mut self, mark: Mark, mut gone: impl FnMut(u32)) {
         while self.undo.len() > mark.undone {
             match self.undo.pop() {
-                Some(Undo::Inserted) => self.remove_last(),
+                Some(Undo::Inserted) => {
+                    if let Some(slot) = self.remove_last() {
+                        gone(slot.entry);
+                    }
+                }
                 Some(Undo::Changed {
                     slot,
                     value,
@@ -213,12 +182,7 @@ impl Overlay {
                 }) => {
                     if let Some(entry) = self.slots.get_mut(slot as usize) {
                         self.bytes -= entry.value.as_ref().map_or(0, Bytes::heap_bytes);
-                        *entry = Slot {
-                            key: entry.key.clone(),
-                            value,
-                            timestamp,
-                            marked,
-                        };
+                        (entry.value, entry.timestamp, entry.marked) = (value, timestamp, marked);
                     }
                 }
                 None => return,
@@ -226,18 +190,14 @@ impl Overlay {
         }
     }
 
-    fn remove_last(&mut self) {
-        let Some(slot) = self.slots.pop() else { return };
-        let index = self.slots.len() as u32;
-        let hash = self.hasher.hash_one(slot.key.as_slice());
-        if let Ok(entry) = self.table.find_entry(hash, |s| *s == index) {
-            entry.remove();
-        }
+    fn remove_last(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop()?;
         self.bytes -= SLOT_BYTES + slot.key.heap_bytes() + slot.value.as_ref().map_or(0, Bytes::heap_bytes);
         if let Some(ordered) = &mut self.ordered {
             ordered.remove(&slot.key);
             self.bytes -= SLOT_BYTES + slot.key.heap_bytes();
         }
+        Some(slot)
     }
 
     /// Forgets how to undo: what was written so far stays whatever comes. All marks are void.
@@ -250,11 +210,10 @@ impl Overlay {
     }
 
     /// Empties it. The slots, for whoever keeps them.
-    pub fn take(&mut self) -> Vec<Slot> {
-        self.table.clear();
+    pub fn drain(&mut self) -> impl Iterator<Item = Slot> + '_ {
         self.ordered = None;
         self.undo.clear();
         self.bytes = 0;
-        std::mem::take(&mut self.slots)
+        self.slots.drain(..)
     }
 }

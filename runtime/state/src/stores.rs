@@ -1,8 +1,10 @@
-//! The stores of a task over one backend: reads through overlay, object cache and backend; a commit in one write.
+//! The stores of a task over one backend: reads through overlay, cache and backend. What is committed is written to the
+//! backend together, now and then: nothing but a flush makes it durable there, and a crash replays the changelog from
+//! the offset that went with the last write (`runtime/decisions/2026-11-23-write-back.md`).
 
 use crate::backend::{Backend, Bounds, Change, Changes, Error, Snapshot, Visit};
 use crate::bytes::Bytes;
-use crate::cache::Cache;
+use crate::cache::{Cache, Committed, NO_SLOT};
 use crate::overlay::{Mark, Overlay, Slot};
 use crate::scan;
 
@@ -43,8 +45,18 @@ pub struct Stores {
     overlays: Vec<Overlay>,
     cache: Cache,
     backend: Option<Box<dyn Backend>>,
+    /// Per store: the next changelog offset, of commits that the backend has not been told of.
+    offsets: Vec<Option<i64>>,
+    /// Bytes of the changelog rows that the backend has not been told of.
+    replay_bytes: usize,
     scratch: Vec<u8>,
 }
+
+/// Bytes of changelog rows after which the backend is told, however few keys they changed: they are what a crash
+/// replays.
+const REPLAY_BYTES_MAX: usize = 16 << 20;
+/// What a changelog row has beside its key and value, roughly.
+const ROW_BYTES: usize = 16;
 
 fn absent() -> Error {
     Error::Misuse("there are no stores here".into())
@@ -53,11 +65,12 @@ fn absent() -> Error {
 impl Stores {
     /// `cache_bytes_max` bounds the object cache; 0 switches it off.
     pub fn new(stores: Vec<StoreSpec>, backend: Box<dyn Backend>, cache_bytes_max: usize) -> Self {
-        let overlays = stores.iter().map(|_| Overlay::default()).collect();
+        let overlays: Vec<_> = stores.iter().map(|_| Overlay::default()).collect();
         Self {
             stores,
+            offsets: vec![None; overlays.len()],
+            cache: Cache::new(overlays.len(), cache_bytes_max),
             overlays,
-            cache: Cache::new(cache_bytes_max),
             backend: Some(backend),
             ..Self::default()
         }
@@ -85,28 +98,30 @@ impl Stores {
     /// Those of the backend; [`Error::Misuse`] for a store that is not there.
     #[inline]
     pub fn read<R>(&mut self, store: usize, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, Error> {
-        let Some(overlay) = self.overlays.get(store) else {
-            return Err(Error::Misuse(format!("there is no store {store}")));
-        };
-        if let Some(value) = overlay.get(key) {
-            return Ok(read(value));
-        }
-        self.read_committed(store, key, read)
+        let entry = self.entry(store, key)?;
+        Ok(self.current(store, entry, read))
     }
 
-    fn read_committed<R>(
-        &mut self,
-        store: usize,
-        key: &[u8],
-        read: impl FnOnce(Option<&[u8]>) -> R,
-    ) -> Result<R, Error> {
-        if let Some(value) = self.cache.get(store, key) {
-            return Ok(read(value));
+    /// The cache's entry of a key whose value is known: uncommitted, or as the backend has it.
+    #[inline]
+    fn entry(&mut self, store: usize, key: &[u8]) -> Result<u32, Error> {
+        let hash = self.cache.hash(store, key);
+        let entry = self.cache.find(hash, store, key);
+        if let Some((entry, known)) = entry.and_then(|e| Some((e, self.cache.get(e)?)))
+            && (known.slot != NO_SLOT || !matches!(known.committed, Committed::Unknown))
+        {
+            return Ok(entry);
         }
+        self.spec(store)?;
         let value = self.backend.as_ref().ok_or_else(absent)?.get(store, key)?;
-        let result = read(value.as_deref());
-        self.cache.put(store, Bytes::new(key), value.map(Bytes::from));
-        Ok(result)
+        let committed = value.map(Bytes::from).into();
+        Ok(match entry {
+            Some(entry) => {
+                self.cache.learn(entry, committed);
+                entry
+            }
+            None => self.cache.insert(hash, store, key, committed),
+        })
     }
 
     /// Reads, changes and writes one key with one look-up where it was changed before. `change` sees the stored bytes
@@ -122,23 +137,10 @@ impl Stores {
         timestamp: i64,
         change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Update, E>,
     ) -> Result<(), E> {
-        let Some(overlay) = self.overlays.get(store) else {
-            return Err(Error::Misuse(format!("there is no store {store}")).into());
-        };
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let hash = overlay.hash(key);
-        let slot = overlay.slot_of(hash, key);
-        let update = match slot {
-            Some(slot) => {
-                let current = overlay.slots().get(slot as usize).and_then(|s| s.value.as_ref());
-                change(current.map(Bytes::as_slice), &mut scratch)
-            }
-            None => {
-                let changed = self.read_committed(store, key, |value| change(value, &mut scratch));
-                changed.map_err(E::from).and_then(|r| r)
-            }
-        };
+        let entry = self.entry(store, key)?;
+        let update = self.current(store, entry, |current| change(current, &mut scratch));
         let value = match update {
             Ok(Update::Put) => Some(Bytes::new(&scratch)),
             Ok(Update::Delete) => None,
@@ -148,13 +150,36 @@ impl Stores {
             }
         };
         self.scratch = scratch;
-        if let Some(overlay) = self.overlays.get_mut(store) {
-            match slot {
-                Some(slot) => overlay.change(slot, value, timestamp),
-                None => overlay.insert(hash, key, value, timestamp),
-            }
-        }
+        self.set(store, entry, value, timestamp);
         Ok(())
+    }
+
+    #[inline]
+    fn current<R>(&mut self, store: usize, entry: u32, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        let overlay = self.overlays.get(store);
+        let Some(known) = self.cache.touch(entry) else {
+            return read(None);
+        };
+        if known.slot != NO_SLOT {
+            return read(overlay.and_then(|o| o.get(known.slot)).flatten());
+        }
+        read(match &known.committed {
+            Committed::Value(value) => Some(value.as_slice()),
+            Committed::Unknown | Committed::Absent => None,
+        })
+    }
+
+    #[inline]
+    fn set(&mut self, store: usize, entry: u32, value: Option<Bytes>, timestamp: i64) {
+        let (Some(overlay), Some(known)) = (self.overlays.get_mut(store), self.cache.get(entry)) else {
+            return;
+        };
+        if known.slot == NO_SLOT {
+            let slot = overlay.push(known.key.clone(), entry, value, timestamp);
+            self.cache.set_slot(entry, slot);
+        } else {
+            overlay.change(known.slot, value, timestamp);
+        }
     }
 
     /// Writes stored bytes, or (`None`) deletes. `timestamp` is that of the changelog row.
@@ -162,11 +187,19 @@ impl Stores {
     /// # Errors
     /// [`Error::Misuse`] for a store that is not there.
     pub fn write(&mut self, store: usize, key: &[u8], value: Option<&[u8]>, timestamp: i64) -> Result<(), Error> {
-        let Some(overlay) = self.overlays.get_mut(store) else {
-            return Err(Error::Misuse(format!("there is no store {store}")));
-        };
-        overlay.set(key, value.map(Bytes::new), timestamp);
+        self.spec(store)?;
+        let entry = self.place(store, key);
+        self.set(store, entry, value.map(Bytes::new), timestamp);
         Ok(())
+    }
+
+    /// The cache's entry of a key whose committed value may not be known.
+    fn place(&mut self, store: usize, key: &[u8]) -> u32 {
+        let hash = self.cache.hash(store, key);
+        match self.cache.find(hash, store, key) {
+            Some(entry) => entry,
+            None => self.cache.insert(hash, store, key, Committed::Unknown),
+        }
     }
 
     /// Stored entries within `bounds`, own writes included, until `visit` says `false`.
@@ -174,6 +207,9 @@ impl Stores {
     /// # Errors
     /// Those of the backend; [`Error::Misuse`] for a store that is not there.
     pub fn scan(&mut self, store: usize, bounds: &Bounds, descending: bool, visit: Visit<'_>) -> Result<(), Error> {
+        if self.cache.owes(store) {
+            self.write_back()?;
+        }
         let Some(overlay) = self.overlays.get_mut(store) else {
             return Err(Error::Misuse(format!("there is no store {store}")));
         };
@@ -226,7 +262,7 @@ impl Stores {
     /// Undoes every write since `savepoint`; later savepoints are void.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) {
         for (overlay, mark) in self.overlays.iter_mut().zip(&savepoint.marks) {
-            overlay.rollback_to(*mark);
+            overlay.rollback_to(*mark, |entry| self.cache.set_slot(entry, NO_SLOT));
         }
     }
 
@@ -237,68 +273,113 @@ impl Stores {
         }
     }
 
-    /// All uncommitted changes, for [`Backend::apply`].
-    pub fn changes(&self) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(self.overlays.iter().map(Overlay::len).sum());
-        for (store, overlay) in self.overlays.iter().enumerate() {
-            changes.extend(overlay.slots().iter().map(|slot| {
-                let key = slot.key.as_slice().to_vec();
-                match &slot.value {
-                    Some(value) => Change::Put {
-                        store,
-                        key,
-                        value: value.as_slice().to_vec(),
-                    },
-                    None => Change::Delete { store, key },
-                }
-            }));
-        }
-        changes
-    }
-
-    /// The broker has committed: everything uncommitted and these changelog offsets go to the backend in one write.
+    /// The broker has committed everything uncommitted, with these changelog offsets. The backend is told at once when
+    /// much is owed to it, else later.
     ///
     /// # Errors
-    /// Those of the backend; the changes stay uncommitted then.
+    /// Those of the backend: these stores are to be dropped, and caught up from the changelog.
     pub fn applied(&mut self, offsets: &[(usize, i64)]) -> Result<(), Error> {
-        let changes = self.changes();
-        if changes.is_empty() && offsets.is_empty() {
-            return Ok(());
-        }
-        self.backend.as_mut().ok_or_else(absent)?.apply(&Changes {
-            changes,
-            offsets: offsets.to_vec(),
-        })?;
-        for (store, overlay) in self.overlays.iter_mut().enumerate() {
-            for slot in overlay.take() {
-                self.cache.put(store, slot.key, slot.value);
+        for overlay in &mut self.overlays {
+            for slot in overlay.drain() {
+                let value_bytes = slot.value.as_ref().map_or(0, |v| v.as_slice().len());
+                self.replay_bytes += ROW_BYTES + slot.key.as_slice().len() + value_bytes;
+                self.cache.set_slot(slot.entry, NO_SLOT);
+                self.cache.settle(slot.entry, slot.value);
             }
         }
+        self.note_offsets(offsets);
+        self.write_back_if_due()
+    }
+
+    fn note_offsets(&mut self, offsets: &[(usize, i64)]) {
+        for (store, next) in offsets {
+            if let Some(offset) = self.offsets.get_mut(*store) {
+                *offset = Some(*next);
+            }
+        }
+    }
+
+    fn write_back_if_due(&mut self) -> Result<(), Error> {
+        if self.cache.owes_much() || self.replay_bytes >= REPLAY_BYTES_MAX {
+            self.write_back()?;
+        }
+        Ok(())
+    }
+
+    /// Everything committed goes to the backend in one write, with the offsets that it reflects.
+    ///
+    /// # Errors
+    /// Those of the backend; it is still owed everything then.
+    pub fn write_back(&mut self) -> Result<(), Error> {
+        let offsets = self.offsets.iter().enumerate();
+        let offsets: Vec<(usize, i64)> = offsets.filter_map(|(store, next)| Some((store, (*next)?))).collect();
+        let owed = self.cache.owed_entries();
+        if owed.is_empty() && offsets.is_empty() {
+            return Ok(());
+        }
+        let change = |(store, key, value): (usize, &Bytes, Option<&Bytes>)| {
+            let key = key.as_slice().to_vec();
+            match value {
+                Some(value) => Change::Put {
+                    store,
+                    key,
+                    value: value.as_slice().to_vec(),
+                },
+                None => Change::Delete { store, key },
+            }
+        };
+        let changes = Changes {
+            changes: owed.into_iter().map(change).collect(),
+            offsets,
+            replay_bytes: self.replay_bytes,
+        };
+        self.backend.as_mut().ok_or_else(absent)?.apply(&changes)?;
+        self.cache.paid();
+        self.offsets.fill(None);
+        self.replay_bytes = 0;
         Ok(())
     }
 
     /// Drops all uncommitted changes.
     pub fn discard(&mut self) {
         for overlay in &mut self.overlays {
-            overlay.take();
+            for slot in overlay.drain() {
+                self.cache.set_slot(slot.entry, NO_SLOT);
+            }
         }
     }
 
-    /// Writes straight to the backend, below the overlay: for a restore.
+    /// Takes rows of a changelog in their order, below the overlay, with `next` as the offset to go on from. A `None`
+    /// deletes.
     ///
     /// # Errors
-    /// Those of the backend.
-    pub fn restore(&mut self, changes: &Changes) -> Result<(), Error> {
-        self.cache.clear();
-        self.backend.as_mut().ok_or_else(absent)?.apply(changes)
+    /// Those of the backend; [`Error::Misuse`] for a store that is not there.
+    pub fn restore<'a>(
+        &mut self,
+        store: usize,
+        rows: impl Iterator<Item = (&'a [u8], Option<Bytes>)>,
+        next: i64,
+    ) -> Result<(), Error> {
+        self.spec(store)?;
+        for (key, value) in rows {
+            let value_bytes = value.as_ref().map_or(0, |v| v.as_slice().len());
+            self.replay_bytes += ROW_BYTES + key.len() + value_bytes;
+            let entry = self.place(store, key);
+            self.cache.settle(entry, value);
+        }
+        self.note_offsets(&[(store, next)]);
+        self.write_back_if_due()
     }
 
-    /// See [`Backend::offset`].
+    /// The next changelog offset that a store reflects, see [`Backend::offset`].
     ///
     /// # Errors
     /// Those of the backend.
     pub fn offset(&self, store: usize) -> Result<Option<i64>, Error> {
-        self.backend.as_ref().ok_or_else(absent)?.offset(store)
+        match self.offsets.get(store).copied().flatten() {
+            Some(next) => Ok(Some(next)),
+            None => self.backend.as_ref().ok_or_else(absent)?.offset(store),
+        }
     }
 
     /// See [`Backend::flush`].
@@ -306,6 +387,7 @@ impl Stores {
     /// # Errors
     /// Those of the backend.
     pub fn flush(&mut self) -> Result<(), Error> {
+        self.write_back()?;
         self.backend.as_mut().ok_or_else(absent)?.flush()
     }
 
@@ -316,6 +398,8 @@ impl Stores {
     pub fn wipe(&mut self) -> Result<(), Error> {
         self.discard();
         self.cache.clear();
+        self.offsets.fill(None);
+        self.replay_bytes = 0;
         self.backend.as_mut().ok_or_else(absent)?.wipe()
     }
 
@@ -323,7 +407,8 @@ impl Stores {
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+    pub fn snapshot(&mut self) -> Result<Box<dyn Snapshot>, Error> {
+        self.write_back()?;
         self.backend.as_ref().ok_or_else(absent)?.snapshot()
     }
 }

@@ -167,6 +167,7 @@ proptest! {
         for (s, expected) in model.iter().enumerate() {
             let all: Vec<_> = expected.clone().into_iter().collect();
             prop_assert_eq!(scan(&mut stores, s, &Bounds::all(), false, usize::MAX), all);
+            stores.write_back().unwrap();
             let kept: Vec<_> = committed[s].clone().into_iter().collect();
             prop_assert_eq!(memory.entries(s), kept);
         }

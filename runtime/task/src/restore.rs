@@ -1,9 +1,9 @@
 //! From changelogs to stores and back, and the start of a task.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use record::{Batch, BatchBuilder};
-use state::{Change, Changes, NO_TIME, join, split};
+use state::{Bytes, NO_TIME, join, split};
 
 use crate::call::enter;
 use crate::error::Error;
@@ -21,39 +21,20 @@ impl Task {
         Ok(self.context.stores.offset(store)?)
     }
 
-    /// Applies rows of a changelog, straight to the backend, with `next` as the offset to go on from.
+    /// Takes rows of a changelog into the stores, below what is uncommitted, with `next` as the offset to go on from.
     ///
     /// # Errors
     /// Those of the backend; [`Error::Contract`] for a store that is not there.
     pub fn restore(&mut self, store: usize, rows: &Batch, next: i64) -> Result<(), Error> {
         let timestamped = self.context.stores.spec(store)?.timestamped;
-        let mut seen: HashSet<&[u8]> = HashSet::with_capacity(rows.len());
-        let mut changes = Vec::with_capacity(rows.len());
-        // The last row of a key stands.
-        for (row, timestamp) in rows.timestamps().iter().enumerate().rev() {
-            let Some(key) = rows.key(row) else { continue };
-            if !seen.insert(key) {
-                continue;
-            }
-            let key = key.to_vec();
-            changes.push(match rows.value(row) {
-                None => Change::Delete { store, key },
-                Some(value) if timestamped => Change::Put {
-                    store,
-                    key,
-                    value: join(*timestamp, value),
-                },
-                Some(value) => Change::Put {
-                    store,
-                    key,
-                    value: value.to_vec(),
-                },
+        let rows = rows.timestamps().iter().enumerate().filter_map(|(row, timestamp)| {
+            let value = rows.value(row).map(|value| match timestamped {
+                true => Bytes::from(join(*timestamp, value)),
+                false => Bytes::new(value),
             });
-        }
-        Ok(self.context.stores.restore(&Changes {
-            changes,
-            offsets: vec![(store, next)],
-        })?)
+            Some((rows.key(row)?, value))
+        });
+        Ok(self.context.stores.restore(store, rows, next)?)
     }
 
     /// Empties all stores, and forgets their offsets.

@@ -268,7 +268,7 @@ impl Task {
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+    pub fn snapshot(&mut self) -> Result<Box<dyn Snapshot>, Error> {
         Ok(self.context.stores.snapshot()?)
     }
 

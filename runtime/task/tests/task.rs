@@ -328,6 +328,7 @@ fn skipped_records_leave_nothing() {
             .collect::<Vec<_>>(),
     )
     .unwrap();
+    task.flush_state().unwrap();
     assert_eq!(memory.entries(0), [(b"k".to_vec(), b"c".to_vec())]);
     assert_eq!(
         memory.entries(1),
@@ -478,6 +479,7 @@ fn an_abort_takes_everything_back() {
         (task.stream_time(), task.take_staged().len(), task.run(100).unwrap()),
         (1, 0, Ran::Idle { until: None })
     );
+    task.flush_state().unwrap();
     assert_eq!(memory.entries(0), [(b"k".to_vec(), b"a".to_vec())]);
 }
 
@@ -488,6 +490,7 @@ fn punctuations_survive_a_restart() {
     assert_eq!(drain(&mut task, 50).unwrap(), Some(150));
     task.changelog_rows().unwrap();
     task.committed(&[]).unwrap();
+    task.flush_state().unwrap();
     task.close();
     let mut task = new_task(topology(&["in"], OnError::Stop, false), &memory, 0);
     task.start(-1, 480).unwrap();

@@ -125,7 +125,7 @@ pub struct Options {
     /// Unmoved positions are committed again after this, before `offsets.retention.minutes` (7 days) takes them.
     pub idle_commit_ms: i64,
     pub leave_ms_max: i64,
-    /// How often the stamp of a running task is renewed.
+    /// How often the state of a running task is made durable and its stamp renewed.
     pub stamp_interval_ms: i64,
     /// The changelogs' `delete.retention.ms`.
     pub tombstones_ms: i64,
@@ -174,7 +174,7 @@ impl Options {
             backoff_ms_max: 10_000,
             idle_commit_ms: 12 * 3_600_000,
             leave_ms_max: 30_000,
-            stamp_interval_ms: 600_000,
+            stamp_interval_ms: 60_000,
             tombstones_ms: 7 * 24 * 3_600_000,
             rejected_per_commit_max: 100,
             session_timeout_ms: 10_000,

@@ -36,7 +36,8 @@ impl Worker {
                 self.stop_task(&mut slot, reason);
             }
             if slot.is_running() && now.monotonic_ms - slot.stamped_ms >= self.options.stamp_interval_ms {
-                self.write_stamp(&mut slot, now);
+                slot.stamped_ms = now.monotonic_ms;
+                self.flush_and_stamp(&mut slot, now);
             }
             self.slots.insert(id, slot);
         }

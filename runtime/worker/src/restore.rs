@@ -417,6 +417,10 @@ impl Worker {
     fn begin_running(&mut self, slot: &mut Slot, now: Now) -> Result<(), NotOpen> {
         self.step(CrashPoint::Restored).map_err(NotOpen::Ends)?;
         if let Some(stamp) = &mut slot.stamp {
+            // The stamp vouches for what the directory holds.
+            if let Some(task) = &mut slot.task {
+                task.flush_state()?;
+            }
             stamp.caught_up_ms = now.wall_ms;
             self.tasks.set_stamp(slot.id, Some(stamp))?;
         }

@@ -208,10 +208,10 @@ impl Worker {
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn snapshots(&self) -> Result<Vec<TaskSnapshot>, task::Error> {
-        let running = self.slots.values().filter(|s| s.is_running());
-        let snapshot = |slot: &Slot| {
-            let task = slot.task.as_ref()?;
+    pub fn snapshots(&mut self) -> Result<Vec<TaskSnapshot>, task::Error> {
+        let running = self.slots.values_mut().filter(|s| s.is_running());
+        let snapshot = |slot: &mut Slot| {
+            let task = slot.task.as_mut()?;
             Some(task.snapshot().map(|stores| TaskSnapshot {
                 task: slot.id,
                 task_epoch: slot.task_epoch,

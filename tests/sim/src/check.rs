@@ -55,7 +55,7 @@ pub fn statuses(nodes: &mut [Node]) -> String {
     text
 }
 
-pub fn all(settings: &Settings, nodes: &[Node], expected: &Expected, case: Case) -> Result<(), String> {
+pub fn all(settings: &Settings, nodes: &mut [Node], expected: &Expected, case: Case) -> Result<(), String> {
     outputs(settings, expected, case)?;
     dead_letters(settings, expected, case)?;
     stores(settings, nodes)
@@ -115,10 +115,12 @@ fn dead_letters(settings: &Settings, expected: &Expected, case: Case) -> Result<
 }
 
 /// Live rows of every store equal what its changelog alone gives.
-fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
+fn stores(settings: &Settings, nodes: &mut [Node]) -> Result<(), String> {
     for task in &settings.tasks {
-        let runs = |node: &&Node| node.process.is_some() && holds(node, *task);
-        let memory = nodes.iter().find(runs).and_then(|n| n.disk.memory(*task));
+        let memory = nodes
+            .iter_mut()
+            .find_map(|node| (node.process.is_some() && holds(node, *task)).then_some(node))
+            .and_then(|n| n.disk.memory(*task));
         let memory = memory.ok_or_else(|| format!("nobody has task {task}"))?;
         let scratch = Memory::default();
         let made = disk::make(
@@ -136,9 +138,10 @@ fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
                 rows.push(row.key.as_deref(), row.value.as_deref(), row.timestamp);
                 next = row.offset + 1;
             }
-            replica
-                .restore(store, &rows.finish(), next)
-                .map_err(|e| e.to_string())?;
+            let restored = replica.restore(store, &rows.finish(), next);
+            restored
+                .map_err(|e| e.to_string())
+                .and_then(|()| replica.flush_state().map_err(|e| e.to_string()))?;
             if memory.entries(store) != scratch.entries(store) {
                 return Err(format!(
                     "store {store} of task {task} differs from its changelog {changelog}:\n  {:?}\n  {:?}",
@@ -151,8 +154,9 @@ fn stores(settings: &Settings, nodes: &[Node]) -> Result<(), String> {
     Ok(())
 }
 
-fn holds(node: &Node, task: task::TaskId) -> bool {
-    let threads = node.process.iter().flat_map(|p| &p.threads);
+/// Whether the task runs there; what it has committed is in its backend after this.
+fn holds(node: &mut Node, task: task::TaskId) -> bool {
+    let threads = node.process.iter_mut().flat_map(|p| &mut p.threads);
     threads
         .filter_map(|t| t.worker.snapshots().ok())
         .flatten()

@@ -135,8 +135,11 @@ pub fn make(
         .partition_counts(&|_| Some(crate::pipeline::PARTITIONS))
         .unwrap()
         .counts;
+    // Tasks that tell their backend of every commit, of some, and only when they must.
+    let caches = [0, 400, 16 << 20];
     let options = task::Options {
         run_records_max: 8,
+        cache_bytes_max: caches[id.partition as usize % caches.len()],
         partition_count_of: counts.into_iter().collect(),
         ..task::Options::default()
     };

@@ -96,7 +96,7 @@ pub fn run(case: Case) -> Result<Figures, String> {
     scene.trouble();
     let calm = scene.calm();
     scene.figures.hits = scene.settings.watch.hits.lock().unwrap().clone();
-    let checked = calm.and_then(|()| check::all(&scene.settings, &scene.nodes, &scene.expected, case));
+    let checked = calm.and_then(|()| check::all(&scene.settings, &mut scene.nodes, &scene.expected, case));
     let Scene {
         settings,
         mut figures,

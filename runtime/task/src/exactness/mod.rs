@@ -234,6 +234,7 @@ fn execute(world: &World, phases: &[Phase], mut cuts: Option<Dice>) -> Executed 
         seen.positions = task.positions();
         wall += 25;
     }
+    task.flush_state().unwrap();
     seen.stores = (0..task.changelogs().len()).map(|s| memory.entries(s)).collect();
     let metrics = task.metrics().clone();
     let modules = metrics
@@ -305,6 +306,7 @@ fn restored(world: &World, seen: &Seen) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
         task.restore(*store, &batch.finish(), rows.len() as i64).unwrap();
         assert_eq!(task.restored_offset(*store).unwrap(), Some(rows.len() as i64));
     }
+    task.flush_state().unwrap();
     (0..task.changelogs().len()).map(|s| memory.entries(s)).collect()
 }
 
