@@ -246,4 +246,8 @@ pub trait Producer: Send {
 
     /// Serves callbacks without waiting.
     fn poll(&mut self);
+
+    /// Sends what was gathered for larger requests now, and may wait a moment for the answers. Failures are told as
+    /// ever. For a caller who has nothing else to do; a broker that gathers nothing has nothing to do here.
+    fn hasten(&mut self) {}
 }

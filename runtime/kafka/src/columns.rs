@@ -14,11 +14,10 @@ pub(crate) struct Columns {
 
 struct Slot {
     partition: TopicPartition,
-    rows: usize,
-    key_bytes: usize,
-    value_bytes: usize,
     offsets: Vec<i64>,
     records: BatchBuilder,
+    /// Rows, bytes of keys, bytes of values of the last batch: what to make room for in the next one.
+    last: [usize; 3],
 }
 
 impl Columns {
@@ -28,16 +27,13 @@ impl Columns {
         self.by_token.clear();
     }
 
-    /// Copies the records of `taken`, once: a first pass says how much goes where, so that each column is allocated in
-    /// one piece. Returns the errors among them.
+    /// Copies the records of `taken` behind those gathered before. Returns the errors among them.
     pub(crate) fn gather(&mut self, taken: &Taken<'_>, headers: bool) -> Vec<(TopicPartition, Cause)> {
         let mut errors = Vec::new();
-        let mut of_message = Vec::with_capacity(taken.len());
         let mut last = ((0, -1), usize::MAX);
         for message in taken.messages() {
             if let Some(cause) = message.error() {
                 errors.push((TopicPartition::new(message.topic(), message.partition()), cause));
-                of_message.push(usize::MAX);
                 continue;
             }
             // Messages of a partition come in runs.
@@ -45,20 +41,14 @@ impl Columns {
             if last != (token, last.1) || last.1 == usize::MAX {
                 last = (token, self.slot_of(token, &message));
             }
-            of_message.push(last.1);
-            if let Some(slot) = self.slots.get_mut(last.1) {
-                slot.rows += 1;
-                slot.key_bytes += message.key().map_or(0, <[u8]>::len);
-                slot.value_bytes += message.value().map_or(0, <[u8]>::len);
+            let Some(slot) = self.slots.get_mut(last.1) else {
+                continue;
+            };
+            if slot.offsets.is_empty() {
+                let [rows, key_bytes, value_bytes] = slot.last;
+                slot.offsets.reserve(rows);
+                slot.records = BatchBuilder::with_capacity(rows, key_bytes, value_bytes);
             }
-        }
-        for slot in self.slots.iter_mut().filter(|slot| slot.rows > 0) {
-            slot.offsets = Vec::with_capacity(slot.rows);
-            slot.records = BatchBuilder::with_capacity(slot.rows, slot.key_bytes, slot.value_bytes);
-            (slot.rows, slot.key_bytes, slot.value_bytes) = (0, 0, 0);
-        }
-        for (message, slot) in taken.messages().zip(of_message) {
-            let Some(slot) = self.slots.get_mut(slot) else { continue };
             slot.offsets.push(message.offset());
             if headers {
                 slot.records
@@ -77,11 +67,9 @@ impl Columns {
         let slot = self.slots.len();
         self.slots.push(Slot {
             partition: TopicPartition::new(message.topic(), message.partition()),
-            rows: 0,
-            key_bytes: 0,
-            value_bytes: 0,
             offsets: Vec::new(),
             records: BatchBuilder::default(),
+            last: [0; 3],
         });
         self.by_token.insert(token, slot);
         slot
@@ -92,10 +80,16 @@ impl Columns {
         self.slots.iter_mut().filter_map(|slot| {
             let offsets = std::mem::take(&mut slot.offsets);
             let next = offsets.last()? + 1;
+            let records = slot.records.finish();
+            slot.last = [
+                records.len(),
+                records.keys().values().len(),
+                records.values().values().len(),
+            ];
             Some(Fetched {
                 partition: slot.partition.clone(),
                 offsets,
-                records: slot.records.finish(),
+                records,
                 next,
             })
         })

@@ -10,8 +10,9 @@ use record::{Fetched, TopicPartition};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Most records of one call into librdkafka: beyond this the cost of the call is nothing beside that of the records.
-const TAKE_MAX: usize = 10_000;
+/// Most records of one call into librdkafka: few enough that they are still in the processor's cache when they are
+/// copied and freed, many enough that the cost of the call is nothing beside theirs.
+const TAKE_MAX: usize = 1_000;
 /// librdkafka's word for "the end" where a time is expected.
 const END: i64 = -1;
 /// Between two looks for the leader of a topic that was made a moment ago.
@@ -208,10 +209,16 @@ impl broker::Consumer for Consumer {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let errors = {
-            let taken = self.inbox.take(wait, records_max.min(TAKE_MAX));
-            self.columns.gather(&taken, self.headers)
-        };
+        let (mut errors, mut wait, mut left) = (Vec::new(), wait, records_max);
+        while left > 0 {
+            let asked = left.min(TAKE_MAX);
+            let taken = self.inbox.take(wait, asked);
+            errors.extend(self.columns.gather(&taken, self.headers));
+            (wait, left) = (Duration::ZERO, left - taken.len().min(left));
+            if taken.len() < asked {
+                break;
+            }
+        }
         let before = into.len();
         for fetched in self.columns.drain() {
             // A record of a partition that is assigned no more is dropped.

@@ -22,6 +22,8 @@ const ABORT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// An answer to a record takes a few milliseconds; without one in a second the abort after it settles the matter.
 const RENUMBER_STEP: Duration = Duration::from_millis(5);
 const RENUMBER_STEPS_MAX: usize = 200;
+/// librdkafka sends without lingering only while a flush waits; its threads need less than this to notice.
+const HASTEN_WAIT: Duration = Duration::from_millis(2);
 /// How long one wait for room in a full queue is.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 /// Beyond the delivery timeout, when every queued record has been delivered or has failed.
@@ -366,6 +368,13 @@ impl broker::Producer for Producer {
 
     fn poll(&mut self) {
         self.client.poll(Duration::ZERO);
+    }
+
+    fn hasten(&mut self) {
+        // Time over is no failure: it only means that answers are still to come.
+        if let Err(cause) = self.client.flush(HASTEN_WAIT) {
+            tracing::trace!(%cause, "records are on their way");
+        }
     }
 }
 

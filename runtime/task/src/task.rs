@@ -148,6 +148,11 @@ impl Task {
             .unwrap_or_default()
     }
 
+    /// Records that wait in all queues.
+    pub fn buffered_records(&self) -> usize {
+        self.queues.iter().map(|q| q.buffered().records).sum()
+    }
+
     /// What the worker knows of a source: whether everything that is on the broker now was added. To be called after
     /// each poll, since an input that is empty here and not caught up is waited for.
     pub fn set_end(&mut self, source: &TopicPartition, caught_up: bool) {

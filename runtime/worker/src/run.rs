@@ -8,36 +8,50 @@ use crate::worker::{Sent, Worker};
 use broker::{ErrorKind, OffsetAt, Partitioning};
 use record::{Batch, Fetched, TopicPartition};
 use std::time::Duration;
-use task::{Ran, TaskId, To};
+use task::{Ran, Task, TaskId, To};
 
 impl Worker {
     /// Takes what was fetched and gives every running task one run.
     pub(crate) fn fetch_and_run(&mut self, now: Now, busy: bool) -> Result<bool, Error> {
-        let mut worked = self.fetch(now, busy)?;
+        let worked = self.fetch(now, busy)?;
         let running: Vec<TaskId> = self
             .slots
             .values()
             .filter(|s| s.is_running() && s.stopping.is_none())
             .map(|s| s.id)
             .collect();
+        self.ran = false;
         for id in running {
             match self.run_task(id, now) {
-                Ok(ran) => worked |= ran,
+                Ok(ran) => self.ran |= ran,
                 Err(trouble) => {
                     self.recover(now, trouble)?;
                     return Ok(true);
                 }
             }
         }
+        if !worked && !self.ran && self.unsent && !self.exactly_once() {
+            // Nothing else comes now, and readers wait for these; exactly-once they wait for the commit.
+            self.unsent = false;
+            if let Some(producer) = &mut self.producer {
+                producer.hasten();
+            }
+        }
         if let Err(trouble) = self.check_deliveries() {
             self.recover(now, trouble)?;
             return Ok(true);
         }
-        Ok(worked)
+        Ok(worked || self.ran)
     }
 
     fn fetch(&mut self, now: Now, busy: bool) -> Result<bool, Error> {
         if !self.slots.values().any(Slot::is_running) {
+            return Ok(false);
+        }
+        // Tasks that have much and go on with it are not given more: the consumer's queue holds it as well, and a
+        // partition that has to be paused is fetched again when it is resumed.
+        let tasks = self.slots.values().filter_map(|s| s.task.as_ref());
+        if self.ran && tasks.map(Task::buffered_records).sum::<usize>() >= self.options.fetch_records_max {
             return Ok(false);
         }
         let wait = if busy || !self.idle {
@@ -196,6 +210,7 @@ impl Worker {
             return Ok(());
         };
         producer.send(topic, to, batch, tag)?;
+        self.unsent = true;
         if self.transaction.bytes > self.options.transaction_bytes_max {
             self.commit_now = true;
         }

@@ -85,6 +85,10 @@ pub struct Worker {
     pub(crate) last_commit_ms: i64,
     pub(crate) next_records_ms: i64,
     pub(crate) idle: bool,
+    /// The producer may hold records back to gather more.
+    pub(crate) unsent: bool,
+    /// Some task went on in the last round.
+    pub(crate) ran: bool,
     pub(crate) paused: bool,
     /// Stores were flushed since the pause began.
     pub(crate) pause_flushed: bool,
@@ -123,6 +127,8 @@ impl Worker {
             last_commit_ms: i64::MIN / 2,
             next_records_ms: i64::MIN,
             idle: false,
+            unsent: false,
+            ran: false,
             paused: false,
             pause_flushed: false,
             stop: None,
