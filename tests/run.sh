@@ -59,8 +59,8 @@ section "tests"
 cargo test --workspace
 
 if [[ -n ${WASMILL_KAFKA:-} ]]; then
-  section "the first figures, in a form too small to mean anything"
-  bash tests/bench/first.sh 20000
+  section "the benchmark, in a form too small to mean anything"
+  bash tests/bench/run.sh --tiny
 fi
 
 section "done"

@@ -1,0 +1,356 @@
+//! Measures Wasmill, Kafka Streams and librdkafka's floor with the same work on one broker, alternating, from outside.
+//!
+//! `run.sh` builds everything, starts a broker and calls this. The programs measure nothing themselves: what they did
+//! is read from the broker, what it took from `/proc`, and every output is checked before its figures count.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing)]
+
+mod bars;
+mod embedded;
+mod latency;
+mod machine;
+mod process;
+mod programs;
+mod report;
+mod restart;
+mod rows;
+mod throughput;
+mod topic;
+
+use anyhow::{Context, Result};
+use broker::Broker;
+use clap::Parser;
+use kafka::Kafka;
+use programs::{App, Guarantee, Job, Programs, System};
+use rows::{Cell, Results, Row, What};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+use topic::Keys;
+
+/// Kafka Streams' best settings for this work, as far as we found them; `--jvm` replaces them.
+const JVM: [&str; 3] = ["-Xms1g", "-Xmx1g", "-XX:+UseG1GC"];
+
+/// Runs what is asked for and not yet in the results, then writes the report.
+#[derive(Debug, Parser)]
+#[command(name = "run.sh", max_term_width = 100)]
+struct Options {
+    /// What to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Throughput])]
+    parts: Vec<Part>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Job::Pass, Job::Count, Job::CountOnCommit])]
+    jobs: Vec<Job>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce])]
+    guarantees: Vec<Guarantee>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [System::Wasmill, System::Streams, System::Floor])]
+    systems: Vec<System>,
+    /// Stream threads
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    threads: Vec<usize>,
+    /// Alternating rounds; the table shows medians
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    #[arg(long, default_value_t = 5_000_000)]
+    records: u64,
+    #[arg(long, default_value_t = 100_000)]
+    keys: u64,
+    /// One JSON line a run; what is in it already is not run again
+    #[arg(long)]
+    results: PathBuf,
+    /// Where the table goes
+    #[arg(long)]
+    report: Option<PathBuf>,
+    #[arg(long)]
+    wasmill: PathBuf,
+    #[arg(long)]
+    floor: PathBuf,
+    #[arg(long)]
+    module: PathBuf,
+    #[arg(long)]
+    burn: PathBuf,
+    /// Of Kafka Streams and its jobs; without it there is no Kafka Streams in the table
+    #[arg(long)]
+    streams_classpath: Option<String>,
+    /// Words for the JVM, instead of 1 GiB of heap and G1
+    #[arg(long, value_delimiter = ' ', allow_hyphen_values = true)]
+    jvm: Vec<String>,
+    /// A setting of Kafka Streams; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    streams: Vec<String>,
+    /// A setting of librdkafka in the node's `[kafka]`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    node: Vec<String>,
+    #[arg(long)]
+    brokers: String,
+    /// For the broker's CPU seconds
+    #[arg(long)]
+    broker_pid: Option<u32>,
+    /// Sample the program under measurement with `perf` into this file (profile.sh)
+    #[arg(long)]
+    perf: Option<PathBuf>,
+    /// State and logs of the programs; emptied run by run
+    #[arg(long)]
+    work: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Records/s, CPU, memory, start-up of the jobs
+    Throughput,
+    /// The state removed: from the changelog, 100,000 and 1,000,000 keys
+    Restore,
+    /// Killed in the middle, to the next committed output
+    Crash,
+    /// At 5,000 records/s
+    Latency,
+    /// Wasmill alone on its own log, and a module that computes with one thread and two
+    Embedded,
+    /// Wasmill alone: count with a fifth of the records to twice of them, and of keys to ten times
+    Curve,
+}
+
+/// What every measurement needs.
+pub struct Bench {
+    kafka: Kafka,
+    broker_pid: Option<u32>,
+    programs: Programs,
+    work: PathBuf,
+    perf: Option<PathBuf>,
+    /// Makes the names of this run's topics and groups its own.
+    stamp: String,
+}
+
+impl Bench {
+    fn new(options: &Options) -> Result<Self> {
+        let jvm = match options.jvm.as_slice() {
+            [] => JVM.map(str::to_owned).to_vec(),
+            words => words.to_vec(),
+        };
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        Ok(Self {
+            kafka: Kafka::new(&options.brokers, BTreeMap::new())?,
+            broker_pid: options.broker_pid,
+            programs: Programs {
+                wasmill: options.wasmill.clone(),
+                floor: options.floor.clone(),
+                module: options.module.clone(),
+                burn: options.burn.clone(),
+                streams_classpath: options.streams_classpath.clone(),
+                jvm,
+                streams_settings: options.streams.clone(),
+                node_settings: options.node.clone(),
+                brokers: options.brokers.clone(),
+            },
+            work: options.work.clone(),
+            perf: options.perf.clone(),
+            stamp: format!("b{}", since.as_millis() % 100_000_000),
+        })
+    }
+
+    /// A program for one run, under a name that no other run has.
+    pub fn app(&self, cell: &Cell, system: System, input: &str) -> App {
+        static COUNTER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("{}-{number}-{}", self.stamp, system.name());
+        // A port that is free now; taken again at once.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        App {
+            system,
+            job: cell.job,
+            guarantee: cell.guarantee,
+            threads: cell.threads,
+            output: format!("{name}-out"),
+            dir: self.work.join(&name),
+            name,
+            input: input.to_owned(),
+            port: port.map_or(7700, |a| a.port()),
+            embedded: false,
+            static_member: false,
+            settings: Vec::new(),
+        }
+    }
+
+    /// Everything that a run has left, here and on the broker.
+    pub fn remove(&self, app: &App) -> Result<()> {
+        let mut admin = self.kafka.admin()?;
+        let own = |name: &String| name.starts_with(&app.name) || name.contains(&format!("-{}-", app.name));
+        let topics: Vec<String> = admin.topics()?.into_iter().map(|t| t.name).filter(own).collect();
+        admin.delete(&topics)?;
+        // A static member stays in its group until its session ends; the name is not used again.
+        _ = admin.delete_group(&app.name);
+        app.remove()
+    }
+}
+
+/// Inputs that this call has filled.
+#[derive(Default)]
+struct Inputs(BTreeMap<(u64, Keys), String>);
+
+impl Inputs {
+    fn get(&mut self, bench: &Bench, records: u64, keys: Keys) -> Result<String> {
+        if let Some(topic) = self.0.get(&(records, keys)) {
+            return Ok(topic.clone());
+        }
+        let (topic, since) = (format!("{}-in-{}", bench.stamp, self.0.len()), Instant::now());
+        topic::create(&bench.kafka, &[&topic])?;
+        topic::fill(&bench.kafka, &topic, keys, records)?;
+        if matches!(keys, Keys::InTurn(_)) {
+            restart::probe(bench, &topic)?;
+        }
+        eprintln!(
+            "filled {topic} with {records} records in {:.1} s",
+            since.elapsed().as_secs_f64()
+        );
+        self.0.insert((records, keys), topic.clone());
+        Ok(topic)
+    }
+}
+
+fn cells(options: &Options) -> Vec<Cell> {
+    let cell = |what, job, guarantee| Cell {
+        what,
+        job,
+        guarantee,
+        threads: 1,
+        records: options.records,
+        keys: options.keys,
+        variant: String::new(),
+    };
+    let mut cells = Vec::new();
+    for part in &options.parts {
+        match part {
+            Part::Throughput => {
+                for threads in &options.threads {
+                    for job in &options.jobs {
+                        cells.extend(options.guarantees.iter().map(|guarantee| Cell {
+                            threads: *threads,
+                            ..cell(What::Throughput, *job, *guarantee)
+                        }));
+                    }
+                }
+            }
+            // In the same proportion to the records asked for as 1 million is to 5.
+            Part::Restore => cells.extend([50, 5].map(|share| Cell {
+                records: options.records / share,
+                keys: options.records / share,
+                ..cell(What::Restore, Job::Count, Guarantee::ExactlyOnce)
+            })),
+            Part::Embedded => {
+                let jobs = [
+                    (Job::Pass, 1),
+                    (Job::Count, 1),
+                    (Job::CountOnCommit, 1),
+                    (Job::Burn, 1),
+                    (Job::Burn, 2),
+                ];
+                cells.extend(jobs.map(|(job, threads)| Cell {
+                    threads,
+                    records: options.records / 5,
+                    ..cell(What::Embedded, job, Guarantee::ExactlyOnce)
+                }));
+            }
+            Part::Curve => {
+                let (records, keys) = (options.records, options.keys);
+                let sizes = [
+                    (records / 5, keys),
+                    (records, keys),
+                    (records * 2, keys),
+                    (records, keys / 10),
+                    (records, keys * 10),
+                ];
+                cells.extend(sizes.map(|(records, keys)| Cell {
+                    records,
+                    keys,
+                    ..cell(What::Curve, Job::Count, Guarantee::ExactlyOnce)
+                }));
+            }
+            Part::Crash => cells.push(cell(What::Crash, Job::Count, Guarantee::ExactlyOnce)),
+            Part::Latency => {
+                let of = |guarantee| cell(What::Latency, Job::Pass, guarantee);
+                cells.extend(options.guarantees.iter().copied().map(of));
+                cells.push(Cell {
+                    variant: latency::LINGER_0.to_owned(),
+                    ..of(Guarantee::AtLeastOnce)
+                });
+            }
+        }
+    }
+    cells
+}
+
+/// Whether a program has a place in a cell.
+fn takes_part(bench: &Bench, cell: &Cell, system: System) -> bool {
+    match system {
+        System::Wasmill => cell.variant.is_empty(),
+        System::Streams => {
+            bench.programs.streams_classpath.is_some() && !matches!(cell.what, What::Embedded | What::Curve)
+        }
+        System::Floor => cell.what == What::Throughput,
+    }
+}
+
+fn measure(bench: &Bench, inputs: &mut Inputs, cell: &Cell, system: System, round: u32) -> Result<Row> {
+    match cell.what {
+        What::Throughput | What::Curve => {
+            let input = inputs.get(bench, cell.records, Keys::Random(cell.keys))?;
+            throughput::run(bench, cell, system, round, &input)
+        }
+        What::Restore => {
+            let input = inputs.get(bench, cell.records, Keys::InTurn(cell.keys))?;
+            restart::restore(bench, cell, system, round, &input)
+        }
+        What::Crash => {
+            let input = inputs.get(bench, cell.records, Keys::Random(cell.keys))?;
+            restart::crash(bench, cell, system, round, &input)
+        }
+        What::Latency => latency::run(bench, cell, system, round),
+        What::Embedded => embedded::run(bench, cell, round),
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let bench = Bench::new(options)?;
+    let mut results = Results::open(options.results.clone())?;
+    let mut inputs = Inputs::default();
+    let mut wanted = Vec::new();
+    for cell in cells(options) {
+        for round in 1..=options.rounds {
+            let there = options
+                .systems
+                .iter()
+                .copied()
+                .filter(|s| takes_part(&bench, &cell, *s));
+            wanted.extend(there.map(|system| (cell.clone(), system, round)));
+        }
+    }
+    wanted.retain(|(cell, system, round)| !results.has(cell, *system, *round));
+    let (count, since) = (wanted.len(), Instant::now());
+    for (index, (cell, system, round)) in wanted.into_iter().enumerate() {
+        let row = measure(&bench, &mut inputs, &cell, system, round).with_context(|| {
+            let (job, guarantee) = (cell.job.name(), cell.guarantee.name());
+            format!("{}: {job}, {guarantee}, {} threads", system.name(), cell.threads)
+        })?;
+        eprintln!(
+            "{:>3}/{count} {:>5.0} s  {}",
+            index + 1,
+            since.elapsed().as_secs_f64(),
+            report::line(&row)
+        );
+        results.add(row)?;
+    }
+    let text = report::text(&results, &bench.programs);
+    println!("{text}");
+    if let Some(path) = &options.report {
+        std::fs::write(path, report::page(&results, &bench.programs, &text))?;
+    }
+    Ok(())
+}
