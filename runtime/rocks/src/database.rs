@@ -287,9 +287,17 @@ impl Backend for Database {
             if let Some((first, last)) = edge(false)?.zip(edge(true)?) {
                 batch.delete_range_cf(family, first, after(&last));
             }
-            batch.delete(self.directory.offset_key(store)?);
+            if self.offset(store)?.is_some() {
+                batch.delete(self.directory.offset_key(store)?);
+            }
         }
-        batch.delete(STAMP);
+        if self.directory.stamp()?.is_some() {
+            batch.delete(STAMP);
+        }
+        if batch.is_empty() {
+            // A new directory: nothing to write, and no disk to wait for.
+            return Ok(());
+        }
         self.directory.write(batch)?;
         self.flush()
     }

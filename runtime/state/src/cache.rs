@@ -37,8 +37,9 @@ impl From<Option<Bytes>> for Committed {
     }
 }
 
-/// One key.
+/// One key, in a line of the processor's cache of its own: a look-up of a key among many then waits for one line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Known {
     pub key: Bytes,
     pub committed: Committed,
@@ -303,6 +304,11 @@ mod tests {
 
     fn known(cache: &Cache, key: &[u8]) -> bool {
         cache.find(cache.hash(0, key), 0, key).is_some()
+    }
+
+    #[test]
+    fn an_entry_is_one_cache_line() {
+        assert_eq!(size_of::<Known>(), 64);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct MakeError {
 
 /// Makes tasks: processors, stores and their directory.
 pub trait TaskFactory: Send {
+    /// These tasks will be asked for soon: what takes long and binds nobody may begin. Nothing may fail here.
+    fn expect(&mut self, _ids: &[TaskId]) {}
+
     /// Opens the task's directory and instantiates its processors. Called again after [`Task::close`] of the last one,
     /// for the same id when a task is reopened.
     fn make(&mut self, id: TaskId, run: Run) -> Result<Task, MakeError>;

@@ -81,7 +81,30 @@ impl Worker {
         if restoring {
             worked |= self.restore_some(now)?;
         }
+        self.assign_started(now)?;
         Ok(worked)
+    }
+
+    /// Gives the consumer the partitions of all tasks that began to run in this round: an assignment costs two answers
+    /// of the broker, however many partitions it names.
+    fn assign_started(&mut self, now: Now) -> Result<(), Error> {
+        let started = std::mem::take(&mut self.started);
+        let slots = started.iter().filter_map(|id| self.slots.get(id));
+        let positions: Vec<_> = slots.flat_map(|s| s.positions.iter().cloned()).collect();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let assigned = self.consumer().and_then(|consumer| consumer.assign(&positions));
+        let Err(error) = assigned else { return Ok(()) };
+        for id in started {
+            let Some(mut slot) = self.slots.remove(&id) else {
+                continue;
+            };
+            let kept = self.keep_or_stop(&mut slot, Err(error.clone().into()), now);
+            self.slots.insert(id, slot);
+            kept?;
+        }
+        Ok(())
     }
 
     fn keep_or_stop(&mut self, slot: &mut Slot, result: Result<(), NotOpen>, now: Now) -> Result<(), Error> {
@@ -236,9 +259,14 @@ impl Worker {
                 tracing::warn!(task = %slot.id, ?verdict, outside, "task directory emptied, state is restored in full");
                 self.counters.stores_wiped += 1;
             }
-            self.tasks.set_stamp(slot.id, None)?;
+            if found.is_some() {
+                self.tasks.set_stamp(slot.id, None)?;
+            }
             task.wipe()?;
-            self.tasks.set_stamp(slot.id, Some(&expected))?;
+            // With nothing to restore the stamp that follows the restore is soon enough.
+            if slot.targets.iter().any(|target| *target > 0) {
+                self.tasks.set_stamp(slot.id, Some(&expected))?;
+            }
             slot.wipe = false;
             self.step(CrashPoint::Wiped).map_err(NotOpen::Ends)?;
         }
@@ -430,7 +458,7 @@ impl Worker {
             }
             task.start(slot.stream_time, now.wall_ms)?;
         }
-        self.consumer()?.assign(&slot.positions)?;
+        self.started.push(slot.id);
         for (source, _) in &slot.positions {
             self.by_source.insert(source.clone(), slot.id);
         }

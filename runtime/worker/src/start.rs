@@ -122,6 +122,10 @@ impl Worker {
         self.backoff.clear();
         self.trouble = None;
         self.phase = Phase::Work;
+        // Connected while the leader places tasks; what fails here is met again when the first task begins.
+        if let Err(error) = self.consumer() {
+            tracing::debug!(thread = %self.options.thread, %error, "no consumer yet");
+        }
         Ok(Progress::Worked)
     }
 
@@ -216,6 +220,14 @@ impl Worker {
         }
         if self.stop.is_some() {
             return Ok(());
+        }
+        let new: Vec<TaskId> = owned
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| !self.slots.contains_key(id))
+            .collect();
+        if !new.is_empty() {
+            self.tasks.expect(&new);
         }
         for (id, task_epoch) in owned {
             self.slots.entry(id).or_insert_with(|| Slot::new(id, task_epoch));

@@ -72,6 +72,8 @@ pub struct Worker {
     pub(crate) run: Option<Run>,
     pub(crate) slots: BTreeMap<TaskId, Slot>,
     pub(crate) by_source: HashMap<TopicPartition, TaskId>,
+    /// Tasks that began to run in this round; the consumer does not know of their partitions yet.
+    pub(crate) started: Vec<TaskId>,
     pub(crate) fences: HashMap<String, Fence>,
     /// Releases written under this producer that the reader may not have met yet, by the epoch that they answer.
     pub(crate) released: BTreeMap<TaskId, u64>,
@@ -117,6 +119,7 @@ impl Worker {
             run: None,
             slots: BTreeMap::new(),
             by_source: HashMap::new(),
+            started: Vec::new(),
             fences: HashMap::new(),
             released: BTreeMap::new(),
             transaction: Transaction::default(),

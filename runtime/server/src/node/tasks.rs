@@ -7,7 +7,7 @@ use sandbox::{InstanceOptions, Module, TaskName};
 use state::Backend;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use task::{Task, TaskId};
 use topology::{ModuleStep, NodeId, NodeKind, SubTopology, Topology};
 use worker::control::Run;
@@ -19,8 +19,14 @@ use worker::{MakeError, TaskFactory};
 pub(crate) struct Directories {
     root: PathBuf,
     memory: Memory,
-    open: Mutex<HashMap<TaskId, Directory>>,
+    /// Whoever comes second to a directory waits for the first to open it.
+    open: Mutex<HashMap<TaskId, Opened>>,
 }
+
+type Opened = Arc<Mutex<Option<Directory>>>;
+
+/// Directories that are opened at once: opening waits for the disk (30 to 80 ms), not for a processor.
+const OPENING_MAX: usize = 4;
 
 impl Directories {
     pub(crate) fn new(root: PathBuf, memory: Memory) -> Self {
@@ -32,18 +38,35 @@ impl Directories {
     }
 
     fn get(&self, id: TaskId, stores: &[String]) -> Result<Directory, MakeError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(directory) = open.get(&id) {
+        let opened = Arc::clone(super::lock(&self.open).entry(id).or_default());
+        let mut opened = super::lock(&opened);
+        if let Some(directory) = &*opened {
             return Ok(directory.clone());
         }
         let directory = Directory::open(&self.root.join(id.to_string()), stores, &self.memory).map_err(failed)?;
-        open.insert(id, directory.clone());
+        *opened = Some(directory.clone());
         Ok(directory)
+    }
+
+    /// Opens them in the background. An error is met again, and told, by whoever needs the directory.
+    fn open_ahead(self: &Arc<Self>, ids: Vec<(TaskId, Vec<String>)>) {
+        let ids = Arc::new(Mutex::new(ids));
+        for _ in 0..super::lock(&ids).len().min(OPENING_MAX) {
+            let (directories, ids) = (Arc::clone(self), Arc::clone(&ids));
+            let open = move || {
+                while let Some((id, stores)) = { super::lock(&ids).pop() } {
+                    drop(directories.get(id, &stores));
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("open-state".into()).spawn(open) {
+                tracing::debug!(%error, "state directories are opened one by one");
+            }
+        }
     }
 
     /// So that the next [`Directories::get`] opens it anew, after a failure of its backend.
     fn forget(&self, id: TaskId) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        super::lock(&self.open).remove(&id);
     }
 }
 
@@ -132,6 +155,12 @@ impl Factory {
 }
 
 impl TaskFactory for Factory {
+    fn expect(&mut self, ids: &[TaskId]) {
+        let ids = ids.iter().rev().map(|id| (*id, self.store_names(*id)));
+        self.directories
+            .open_ahead(ids.filter(|(_, stores)| !stores.is_empty()).collect());
+    }
+
     fn make(&mut self, id: TaskId, _: Run) -> Result<Task, MakeError> {
         let sub = self.sub(id).ok_or_else(|| MakeError {
             again: false,
@@ -146,7 +175,12 @@ impl TaskFactory for Factory {
         if !self.made.insert(id) {
             self.directories.forget(id);
         }
-        let backend: Box<dyn Backend> = Box::new(Database::new(self.directories.get(id, &self.store_names(id))?));
+        let stores = self.store_names(id);
+        let backend: Box<dyn Backend> = match stores.as_slice() {
+            // Without stores there is nothing to keep.
+            [] => Box::new(state::memory::Memory::default()),
+            _ => Box::new(Database::new(self.directories.get(id, &stores)?)),
+        };
         let options = task::Options {
             partition_count_of: self.partitions.clone(),
             ..task::Options::default()
