@@ -12,7 +12,7 @@ job=${1:?pass, count or count-on-commit} guarantee=${2:-exactly-once} records=${
 command -v perf >/dev/null || { echo "profile.sh: no perf; install linux-perf" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-bash "$here/run.sh" --resume "$folder" --report "" --systems "$program" --rounds 1 --jobs "$job" \
+bash "$here/run.sh" --resume "$folder" --report "" --parts throughput --systems "$program" --rounds 1 --jobs "$job" \
   --guarantees "$guarantee" --records "$records" --perf "$folder/perf.data" >/dev/null
 ns=$(sed -E 's/.*"cpu-s-per-million":([0-9.]+).*/\1/' <<<"$(sed 's/"warm-cpu[^,}]*//; s/"whole-cpu[^,}]*//; s/"[a-z-]*broker-cpu[^,}]*//g' "$folder/results.jsonl")")
 ns=$(awk -v s="$ns" 'BEGIN { print s * 1000 }')

@@ -5,7 +5,7 @@ use crate::process::{Process, cpu_seconds, peak_mib};
 use crate::programs::{App, System};
 use crate::rows::{Cell, Row};
 use crate::topic::{self, Keys};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -84,7 +84,11 @@ fn watch(app: &App, process: &mut Process, records: f64) -> Result<Vec<Sample>> 
 
 /// `None` while the node does not know it, as at its start.
 fn lag(address: &str) -> Option<f64> {
+    answer(address)?.get("lag")?.as_f64()
+}
+
+/// What the node's REST says there; `None` while it does not answer.
+pub fn answer(address: &str) -> Option<Value> {
     let text = ureq::get(address).call().ok()?.body_mut().read_to_string().ok()?;
-    let answer: Value = serde_json::from_str(&text).context("an answer of the node").ok()?;
-    answer.get("lag")?.as_f64()
+    serde_json::from_str(&text).ok()
 }

@@ -35,8 +35,11 @@ const JVM: [&str; 3] = ["-Xms1g", "-Xmx1g", "-XX:+UseG1GC"];
 #[command(name = "run.sh", max_term_width = 100)]
 struct Options {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Throughput])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
+        Part::Throughput, Part::Restore, Part::Crash, Part::Latency, Part::Embedded,
+    ])]
     parts: Vec<Part>,
+    /// Gathered updates are measured exactly-once only, unless they are the only job
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Job::Pass, Job::Count, Job::CountOnCommit])]
     jobs: Vec<Job>,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce])]
@@ -46,9 +49,12 @@ struct Options {
     /// Stream threads
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
     threads: Vec<usize>,
-    /// Alternating rounds; the table shows medians
+    /// Alternating rounds of the throughput jobs; the table shows medians
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Alternating rounds of everything else
+    #[arg(long, default_value_t = 1)]
+    other_rounds: u32,
     #[arg(long, default_value_t = 5_000_000)]
     records: u64,
     #[arg(long, default_value_t = 100_000)]
@@ -221,7 +227,11 @@ fn cells(options: &Options) -> Vec<Cell> {
             Part::Throughput => {
                 for threads in &options.threads {
                     for job in &options.jobs {
-                        cells.extend(options.guarantees.iter().map(|guarantee| Cell {
+                        let wanted = options.guarantees.iter().filter(|guarantee| {
+                            let gathered = *job == Job::CountOnCommit && options.jobs.len() > 1;
+                            !gathered || **guarantee == Guarantee::ExactlyOnce
+                        });
+                        cells.extend(wanted.map(|guarantee| Cell {
                             threads: *threads,
                             ..cell(What::Throughput, *job, *guarantee)
                         }));
@@ -307,6 +317,24 @@ fn measure(bench: &Bench, inputs: &mut Inputs, cell: &Cell, system: System, roun
     }
 }
 
+/// Seconds that a run takes where nothing else runs; start, stop and the check of the output included.
+fn estimate(cell: &Cell, system: System) -> f64 {
+    let million = cell.records as f64 / 1e6;
+    let work = match (cell.job, system) {
+        (Job::Pass, System::Streams) => 2.0,
+        (_, System::Streams) => 7.5,
+        (Job::Pass, _) | (_, System::Floor) => 1.0,
+        _ => 2.5,
+    };
+    match cell.what {
+        What::Throughput | What::Curve => 5.0 + million * (work + 0.5),
+        What::Embedded => 4.0 + million * 8.0,
+        What::Restore => 15.0 + million * 2.0 * work,
+        What::Crash => 8.0 + million * work / 2.0,
+        What::Latency => 36.0,
+    }
+}
+
 fn main() -> std::process::ExitCode {
     match run(&Options::parse()) {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -323,7 +351,11 @@ fn run(options: &Options) -> Result<()> {
     let mut inputs = Inputs::default();
     let mut wanted = Vec::new();
     for cell in cells(options) {
-        for round in 1..=options.rounds {
+        let rounds = match cell.what {
+            What::Throughput => options.rounds,
+            _ => options.other_rounds,
+        };
+        for round in 1..=rounds {
             let there = options
                 .systems
                 .iter()
@@ -334,6 +366,12 @@ fn run(options: &Options) -> Result<()> {
     }
     wanted.retain(|(cell, system, round)| !results.has(cell, *system, *round));
     let (count, since) = (wanted.len(), Instant::now());
+    let minutes = wanted
+        .iter()
+        .map(|(cell, system, _)| estimate(cell, *system))
+        .sum::<f64>()
+        / 60.0;
+    eprintln!("{count} runs, about {minutes:.0} minutes on a quiet machine");
     for (index, (cell, system, round)) in wanted.into_iter().enumerate() {
         let row = measure(&bench, &mut inputs, &cell, system, round).with_context(|| {
             let (job, guarantee) = (cell.job.name(), cell.guarantee.name());

@@ -24,6 +24,8 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("start {command:?}"))?;
+        // For whoever ends what is left when this program was ended itself.
+        fs::write(log.with_file_name("pid"), child.id().to_string())?;
         Ok(Self {
             child,
             log: log.to_owned(),

@@ -133,11 +133,10 @@ fn throughput(results: &Results) -> String {
 const OTHERS: [(What, &str, &[(&str, &str)]); 5] = [
     (
         What::Restore,
-        "Restore (state removed, changelog on the broker; seconds without state less seconds with it)",
+        "Restore (state removed, changelog on the broker; by the program's own word, then start to output)",
         &[
             ("restore-s", "restore s"),
             ("keys-per-second", "keys/s"),
-            ("own-restore-s", "by its own word s"),
             ("restart-with-state-s", "start with state s"),
             ("restart-without-state-s", "start without s"),
             ("peak-mib", "peak MiB"),

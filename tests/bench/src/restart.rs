@@ -1,6 +1,7 @@
 //! What a user waits for: a restart after a kill, and a restore from the changelog.
 
 use crate::Bench;
+use crate::embedded;
 use crate::process::{Process, peak_mib};
 use crate::programs::{App, System};
 use crate::rows::{Cell, Row};
@@ -32,13 +33,14 @@ pub fn probe(bench: &Bench, input: &str) -> Result<()> {
 }
 
 /// Seconds from the start of the program until `done` inputs are through.
-fn timed(bench: &Bench, app: &App, done: i64) -> Result<(f64, Process)> {
+fn timed(bench: &Bench, app: &App, done: i64, look: &mut dyn FnMut()) -> Result<(f64, Process)> {
     let began = Instant::now();
     let mut process = app.start(&bench.programs)?;
     let mut progress = Progress::new(bench, app);
     let since = Instant::now();
     while progress.now()? < done {
         process.must_live()?;
+        look();
         ensure!(
             since.elapsed() < Duration::from_secs(180),
             "no output:\n{}",
@@ -62,32 +64,59 @@ pub fn restore(bench: &Bench, cell: &Cell, system: System, round: u32, input: &s
     process.stop()?;
     probe(bench, input)?;
     total += i64::from(PARTITIONS);
-    let (kept, process) = timed(bench, &app, total)?;
+    let (kept, process) = timed(bench, &app, total, &mut || {})?;
     process.stop()?;
     std::fs::remove_dir_all(app.state()).context("remove the state")?;
     probe(bench, input)?;
     total += i64::from(PARTITIONS);
-    let (removed, process) = timed(bench, &app, total)?;
+    let mut clock = RestoreClock::default();
+    let (removed, process) = timed(bench, &app, total, &mut || {
+        if system == System::Wasmill {
+            clock.look(&app);
+        }
+    })?;
     row.set("peak-mib", peak_mib(process.pid()));
     let log = std::fs::read_to_string(&process.log).unwrap_or_default();
     process.stop()?;
     row.set("restart-with-state-s", kept);
     row.set("restart-without-state-s", removed);
-    // What the lack of state costs; at least a hundredth of a second, which is what can be told apart.
-    let restore = (removed - kept).max(0.01);
-    row.set("restore-s", restore);
-    row.set("keys-per-second", cell.keys as f64 / restore);
-    // Kafka Streams says itself how long its restore took, without what the program's start takes longer.
+    // Kafka Streams says itself how long its restore took, and so does a node, seen every few milliseconds. Where a
+    // restore was too short to be seen: what the start without state took longer.
     let own = log
         .lines()
         .rev()
         .find_map(|l| l.strip_prefix("restored ")?.split(" in ").nth(1)?.strip_suffix(" s"));
-    if let Some(own) = own.and_then(|s| s.parse().ok()) {
-        row.set("own-restore-s", own);
-    }
+    let own = own.and_then(|s| s.parse().ok()).or_else(|| clock.seconds());
+    let restore = own.unwrap_or_else(|| (removed - kept).max(0.01));
+    row.set("restore-s", restore);
+    row.set("keys-per-second", cell.keys as f64 / restore);
     check_probes(bench, &app, total, cell.keys)?;
     bench.remove(&app)?;
     Ok(row)
+}
+
+/// When a node said first and last that a task restores.
+#[derive(Default)]
+struct RestoreClock(Option<(Instant, Instant)>);
+
+impl RestoreClock {
+    fn look(&mut self, app: &App) {
+        let address = format!("http://127.0.0.1:{}/v1/pipelines/{}", app.port, app.name);
+        let asked = Instant::now();
+        let Some(answer) = embedded::answer(&address) else {
+            return;
+        };
+        let tasks = answer.get("tasks").and_then(|tasks| tasks.as_array());
+        let restoring = |task: &serde_json::Value| task.get("state").is_some_and(|state| state == "restoring");
+        if tasks.is_some_and(|tasks| tasks.iter().any(restoring)) {
+            let first = self.0.map_or(asked, |(first, _)| first);
+            self.0 = Some((first, Instant::now()));
+        }
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        self.0.map(|(first, last)| (last - first).as_secs_f64())
+    }
 }
 
 /// The last count of every probe is that of all probes: the state before the restore was there after it.
@@ -129,7 +158,7 @@ pub fn crash(bench: &Bench, cell: &Cell, system: System, round: u32, input: &str
         at_kill < cell.records as i64 * 9 / 10,
         "the input is too short for a crash in its middle: {at_kill} were through"
     );
-    let (seconds, process) = timed(bench, &app, at_kill + 1)?;
+    let (seconds, process) = timed(bench, &app, at_kill + 1, &mut || {})?;
     row.set("restart-to-output-s", seconds);
     process.kill()?;
     bench.remove(&app)?;
