@@ -31,12 +31,12 @@ fi
 section "guests"
 export WASMILL_GUESTS=$CARGO_TARGET_DIR/guest-components
 mkdir -p "$WASMILL_GUESTS"
-for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass tests/guests/misbehave; do
+for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass examples/enrich/enrich tests/guests/misbehave; do
   CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
 done
 
 section "examples"
-for example in word-count/tokenize dedup/dedup filter/pass; do
+for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich; do
   folder=examples/${example%/*}
   cp "$WASMILL_GUESTS/${example#*/}.wasm" "$folder/"
   "$WASMILL_BIN" test "$folder"

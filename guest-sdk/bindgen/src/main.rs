@@ -1,4 +1,5 @@
-//! Writes the Rust bindings of the world `processor`.
+//! Writes the Rust bindings of the world `granted-processor`: all that a module may want. A component imports of it what
+//! its code calls.
 //!
 //! `wasmill-guest-bindgen WIT_DIR OUT.rs`. Called by `guest-sdk/rust/bindings.sh`, which also formats nothing:
 //! the file is the generator's own output and is never edited.
@@ -15,7 +16,7 @@ fn main() -> Result<()> {
     let (package, _) = resolve
         .push_path(wit)
         .with_context(|| format!("failed to read the contract in `{wit}`"))?;
-    let world = resolve.select_world(&[package], Some("processor"))?;
+    let world = resolve.select_world(&[package], Some("granted-processor"))?;
     let options = wit_bindgen_rust::Opts {
         generate_all: true,
         pub_export_macro: true,

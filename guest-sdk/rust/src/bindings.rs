@@ -3,6 +3,78 @@
 //   * pub-export-macro
 #[allow(dead_code, clippy::all)]
 pub mod wasmill {
+  pub mod clock {
+
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod clock {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      #[allow(unused_unsafe, clippy::all)]
+      /// Whether the step grants it: a module that wants it with `optional = true` MAY ask. Without the grant the others trap.
+      /// MAY be called in `open`, `process` and `punctuate`; traps in `describe` and `close`, like everything here.
+      #[allow(async_fn_in_trait)]
+      pub fn granted() -> bool{
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:clock/clock@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "granted"]
+            fn wit_import0() -> i32;
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() -> i32 { unreachable!() }
+          let ret = wit_import0();
+          _rt::bool_lift(ret as u8)
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Nanoseconds since 1970 UTC by the node's clock. MAY go back.
+      #[allow(async_fn_in_trait)]
+      pub fn wall() -> i64{
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:clock/clock@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "wall"]
+            fn wit_import0() -> i64;
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() -> i64 { unreachable!() }
+          let ret = wit_import0();
+          ret
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Nanoseconds since some moment. Never goes back in one instance; means nothing in another.
+      #[allow(async_fn_in_trait)]
+      pub fn monotonic() -> u64{
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:clock/clock@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "monotonic"]
+            fn wit_import0() -> i64;
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() -> i64 { unreachable!() }
+          let ret = wit_import0();
+          ret as u64
+        }
+      }
+
+    }
+
+  }
   pub mod data {
 
     #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -126,6 +198,635 @@ pub mod wasmill {
     }
 
   }
+  pub mod env {
+
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod env {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      #[allow(unused_unsafe, clippy::all)]
+      /// The granted names, in the order of the pipeline file; empty when nothing is granted.
+      /// MAY be called in `open`, `process` and `punctuate`; traps in `describe` and `close`, like everything here.
+      #[allow(async_fn_in_trait)]
+      pub fn names() -> _rt::Vec::<_rt::String>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:env/env@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "names"]
+            fn wit_import1(_: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base7 = l2;
+          let len7 = l3;
+          let mut result7 = _rt::Vec::with_capacity(len7);
+          for i in 0..len7 {
+            let base = base7.add(i * (2*::core::mem::size_of::<*const u8>()));
+            let e7 = {
+              let l4 = *base.add(0).cast::<*mut u8>();
+              let l5 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let len6 = l5;
+              let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
+
+              _rt::string_lift(bytes6)
+            };
+            result7.push(e7);
+          }
+          _rt::cabi_dealloc(base7, len7 * (2*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          let result8 = result7;
+          result8
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The value as the node has it now, `none` where it has none. It MAY differ from node to node and after a restart.
+      /// A name that is not granted traps with a message: it would read as a variable that is not set.
+      #[allow(async_fn_in_trait)]
+      pub fn get(name: &str,) -> ::core::option::Option<_rt::String>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 3*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 3*::core::mem::size_of::<*const u8>()]);
+          let vec0 = name;
+          let ptr0 = vec0.as_ptr().cast::<u8>();
+          let len0 = vec0.len();
+          let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:env/env@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "get"]
+            fn wit_import2(_: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import2(ptr0.cast_mut(), len0, ptr1);
+          let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+          let result7 = match l3 {
+            0 => None,
+            1 => {
+              let e = {
+                let l4 = *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l5 = *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len6 = l5;
+                let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
+
+                _rt::string_lift(bytes6)
+              };
+              Some(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result7
+        }
+      }
+
+    }
+
+  }
+  pub mod http {
+
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod client {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      /// A header. Names are compared without regard to case; a name MAY occur twice.
+      #[derive(Clone)]
+      pub struct Field {
+        pub name: _rt::String,
+        /// Visible bytes and spaces.
+        pub value: _rt::Vec::<u8>,
+      }
+      impl ::core::fmt::Debug for Field {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Field").field("name", &self.name).field("value", &self.value).finish()
+        }
+      }
+      /// A word and its value, for what a request may ask for beyond its fields. An unknown word is refused.
+      ///
+      /// Known: `redirects` with `follow` (the default) or `none`.
+      #[derive(Clone)]
+      pub struct Attribute {
+        pub name: _rt::String,
+        pub value: _rt::String,
+      }
+      impl ::core::fmt::Debug for Attribute {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Attribute").field("name", &self.name).field("value", &self.value).finish()
+        }
+      }
+      #[derive(Clone)]
+      pub struct Request {
+        /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`.
+        pub method: _rt::String,
+        /// Absolute, or from the `/` on when the step has a single grant. MUST be ASCII (percent-encoded), and MUST NOT hold
+        /// a user or a password. A fragment is not sent.
+        pub url: _rt::String,
+        /// MUST NOT name a header that the grant adds, nor one that belongs to the connection: `host`, `connection`,
+        /// `content-length`, `transfer-encoding`, `te`, `trailer`, `upgrade`, `expect`, `keep-alive`, `proxy-…`.
+        pub headers: _rt::Vec::<Field>,
+        /// At most the grant's `request-bytes`.
+        pub body: _rt::Vec::<u8>,
+        /// The grant's `timeout` at most; 0 = the grant's.
+        pub timeout_ms: u32,
+        pub options: _rt::Vec::<Attribute>,
+      }
+      impl ::core::fmt::Debug for Request {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Request").field("method", &self.method).field("url", &self.url).field("headers", &self.headers).field("body", &self.body).field("timeout-ms", &self.timeout_ms).field("options", &self.options).finish()
+        }
+      }
+      #[derive(Clone)]
+      pub struct Response {
+        pub status: u16,
+        /// Names in lower case.
+        pub headers: _rt::Vec::<Field>,
+        pub body: _rt::Vec::<u8>,
+        /// Where it came from, after redirects.
+        pub url: _rt::String,
+      }
+      impl ::core::fmt::Debug for Response {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Response").field("status", &self.status).field("headers", &self.headers).field("body", &self.body).field("url", &self.url).finish()
+        }
+      }
+      /// Why there is no response.
+      #[repr(u8)]
+      #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+      pub enum Cause {
+        /// No grant allows it: another origin, an address that is not public, a redirect off the list, a response with a
+        /// secret in it. The same request will be denied again.
+        Denied,
+        /// The request cannot be sent as it is; see the message.
+        InvalidRequest,
+        /// No answer, or not all of it, within the request's time or the call's.
+        Timeout,
+        /// The name, the connection or TLS failed.
+        Connection,
+        /// The request, the response or all responses of the call are larger than allowed.
+        TooLarge,
+        /// What came back is no HTTP, or redirects go round in a circle.
+        Protocol,
+        /// None of these.
+        Other,
+      }
+      impl ::core::fmt::Debug for Cause {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          match self {
+            Cause::Denied => {
+              f.debug_tuple("Cause::Denied").finish()
+            }
+            Cause::InvalidRequest => {
+              f.debug_tuple("Cause::InvalidRequest").finish()
+            }
+            Cause::Timeout => {
+              f.debug_tuple("Cause::Timeout").finish()
+            }
+            Cause::Connection => {
+              f.debug_tuple("Cause::Connection").finish()
+            }
+            Cause::TooLarge => {
+              f.debug_tuple("Cause::TooLarge").finish()
+            }
+            Cause::Protocol => {
+              f.debug_tuple("Cause::Protocol").finish()
+            }
+            Cause::Other => {
+              f.debug_tuple("Cause::Other").finish()
+            }
+          }
+        }
+      }
+
+      impl Cause{
+        #[doc(hidden)]
+        pub unsafe fn _lift(val: u8) -> Cause{
+          if !cfg!(debug_assertions) {
+            return unsafe { ::core::mem::transmute(val) };
+          }
+
+          match val {
+            0 => Cause::Denied,
+            1 => Cause::InvalidRequest,
+            2 => Cause::Timeout,
+            3 => Cause::Connection,
+            4 => Cause::TooLarge,
+            5 => Cause::Protocol,
+            6 => Cause::Other,
+
+            _ => panic!("invalid enum discriminant"),
+          }
+        }
+      }
+
+      #[derive(Clone)]
+      pub struct Problem {
+        pub cause: Cause,
+        /// The same request MAY go well later: SHOULD become the outcome `retry`.
+        pub transient: bool,
+        /// For people: what failed, where, and what to do. Without secrets.
+        pub message: _rt::String,
+      }
+      impl ::core::fmt::Debug for Problem {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("Problem").field("cause", &self.cause).field("transient", &self.transient).field("message", &self.message).finish()
+        }
+      }
+      impl ::core::fmt::Display for Problem {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          write!(f, "{:?}", self)
+        }
+      }
+      impl ::core::error::Error for Problem {}
+      #[allow(unused_unsafe, clippy::all)]
+      /// One request. An answer of any status is a response; only what has no answer is a problem.
+      ///
+      /// Redirects (301, 302, 303, 307, 308) of `GET` and `HEAD` are followed, at most five, each checked like a request of
+      /// its own and sent with the headers of the grant that allows it; to another origin the guest's own headers
+      /// `authorization` and `cookie` are left out. One to an origin that is not granted is `denied`. For other methods, and
+      /// with `redirects` = `none`, the redirect itself is the response.
+      ///
+      /// MAY be called in `open`, `process` and `punctuate`; it traps in `describe` and `close`. It never traps otherwise.
+      #[allow(async_fn_in_trait)]
+      pub fn fetch(request: &Request,) -> ::core::result::Result<Response,Problem>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 8*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 8*::core::mem::size_of::<*const u8>()]);
+          let Request{ method:method0, url:url0, headers:headers0, body:body0, timeout_ms:timeout_ms0, options:options0, } = request;
+          let vec1 = method0;
+          let ptr1 = vec1.as_ptr().cast::<u8>();
+          let len1 = vec1.len();
+          let vec2 = url0;
+          let ptr2 = vec2.as_ptr().cast::<u8>();
+          let len2 = vec2.len();
+          let vec6 = headers0;
+          let len6 = vec6.len();
+          let layout6 = _rt::alloc::Layout::from_size_align(vec6.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result6, _cleanup6) = wit_bindgen::rt::Cleanup::new(layout6);for (i, e) in vec6.into_iter().enumerate() {
+            let base = result6.add(i * (4*::core::mem::size_of::<*const u8>()));
+            {
+              let Field{ name:name3, value:value3, } = e;
+              let vec4 = name3;
+              let ptr4 = vec4.as_ptr().cast::<u8>();
+              let len4 = vec4.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+              *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+              let vec5 = value3;
+              let ptr5 = vec5.as_ptr().cast::<u8>();
+              let len5 = vec5.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr5.cast_mut();
+            }
+          }
+          let vec7 = body0;
+          let ptr7 = vec7.as_ptr().cast::<u8>();
+          let len7 = vec7.len();
+          let vec11 = options0;
+          let len11 = vec11.len();
+          let layout11 = _rt::alloc::Layout::from_size_align(vec11.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result11, _cleanup11) = wit_bindgen::rt::Cleanup::new(layout11);for (i, e) in vec11.into_iter().enumerate() {
+            let base = result11.add(i * (4*::core::mem::size_of::<*const u8>()));
+            {
+              let Attribute{ name:name8, value:value8, } = e;
+              let vec9 = name8;
+              let ptr9 = vec9.as_ptr().cast::<u8>();
+              let len9 = vec9.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len9;
+              *base.add(0).cast::<*mut u8>() = ptr9.cast_mut();
+              let vec10 = value8;
+              let ptr10 = vec10.as_ptr().cast::<u8>();
+              let len10 = vec10.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len10;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr10.cast_mut();
+            }
+          }
+          let ptr12 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:http/client@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "fetch"]
+            fn wit_import13(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: i32, _: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import13(_: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: *mut u8, _: usize, _: i32, _: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import13(ptr1.cast_mut(), len1, ptr2.cast_mut(), len2, result6, len6, ptr7.cast_mut(), len7, _rt::as_i32(timeout_ms0), result11, len11, ptr12);
+          let l14 = i32::from(*ptr12.add(0).cast::<u8>());
+          let result36 = match l14 {
+            0 => {
+              let e = {
+                let l15 = i32::from(*ptr12.add(::core::mem::size_of::<*const u8>()).cast::<u16>());
+                let l16 = *ptr12.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l17 = *ptr12.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let base24 = l16;
+                let len24 = l17;
+                let mut result24 = _rt::Vec::with_capacity(len24);
+                for i in 0..len24 {
+                  let base = base24.add(i * (4*::core::mem::size_of::<*const u8>()));
+                  let e24 = {
+                    let l18 = *base.add(0).cast::<*mut u8>();
+                    let l19 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len20 = l19;
+                    let bytes20 = _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
+                    let l21 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l22 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len23 = l22;
+
+                    Field{
+                      name: _rt::string_lift(bytes20),
+                      value: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23)),
+                    }
+                  };
+                  result24.push(e24);
+                }
+                _rt::cabi_dealloc(base24, len24 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                let l25 = *ptr12.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l26 = *ptr12.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len27 = l26;
+                let l28 = *ptr12.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l29 = *ptr12.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len30 = l29;
+                let bytes30 = _rt::Vec::from_raw_parts(l28.cast(), len30, len30);
+
+                Response{
+                  status: l15 as u16,
+                  headers: result24,
+                  body: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l25.cast(), len27, len27)),
+                  url: _rt::string_lift(bytes30),
+                }
+              };
+              Ok(e)
+            }
+            1 => {
+              let e = {
+                let l31 = i32::from(*ptr12.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let l32 = i32::from(*ptr12.add(1+1*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                let l33 = *ptr12.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l34 = *ptr12.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len35 = l34;
+                let bytes35 = _rt::Vec::from_raw_parts(l33.cast(), len35, len35);
+
+                Problem{
+                  cause: Cause::_lift(l31 as u8),
+                  transient: _rt::bool_lift(l32 as u8),
+                  message: _rt::string_lift(bytes35),
+                }
+              };
+              Err(e)
+            }
+            _ => _rt::invalid_enum_discriminant(),
+          };
+          result36
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The same for many at once: they run at the same time, as many as the grant's `concurrent` allows, and the call
+      /// comes back when all have ended. Answers are in the order of the requests; one that fails leaves the others alone.
+      ///
+      /// The requests of a batch in one call take as long as the slowest, not as all together. At most 10,000; what is beyond
+      /// has `too-large` for its answer, as has a response that with those before it exceeds the module's memory limit.
+      #[allow(async_fn_in_trait)]
+      pub fn fetch_many(requests: &[Request],) -> _rt::Vec::<::core::result::Result<Response,Problem>>{
+        unsafe {
+          let mut cleanup_list = _rt::Vec::new();
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let vec12 = requests;
+          let len12 = vec12.len();
+          let layout12 = _rt::alloc::Layout::from_size_align(vec12.len() * (11*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+          let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(layout12);for (i, e) in vec12.into_iter().enumerate() {
+            let base = result12.add(i * (11*::core::mem::size_of::<*const u8>()));
+            {
+              let Request{ method:method0, url:url0, headers:headers0, body:body0, timeout_ms:timeout_ms0, options:options0, } = e;
+              let vec1 = method0;
+              let ptr1 = vec1.as_ptr().cast::<u8>();
+              let len1 = vec1.len();
+              *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len1;
+              *base.add(0).cast::<*mut u8>() = ptr1.cast_mut();
+              let vec2 = url0;
+              let ptr2 = vec2.as_ptr().cast::<u8>();
+              let len2 = vec2.len();
+              *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len2;
+              *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr2.cast_mut();
+              let vec6 = headers0;
+              let len6 = vec6.len();
+              let layout6 = _rt::alloc::Layout::from_size_align(vec6.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+              let (result6, _cleanup6) = wit_bindgen::rt::Cleanup::new(layout6);cleanup_list.extend(_cleanup6);
+              for (i, e) in vec6.into_iter().enumerate() {
+                let base = result6.add(i * (4*::core::mem::size_of::<*const u8>()));
+                {
+                  let Field{ name:name3, value:value3, } = e;
+                  let vec4 = name3;
+                  let ptr4 = vec4.as_ptr().cast::<u8>();
+                  let len4 = vec4.len();
+                  *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+                  *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+                  let vec5 = value3;
+                  let ptr5 = vec5.as_ptr().cast::<u8>();
+                  let len5 = vec5.len();
+                  *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+                  *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr5.cast_mut();
+                }
+              }
+              *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+              *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result6;
+              let vec7 = body0;
+              let ptr7 = vec7.as_ptr().cast::<u8>();
+              let len7 = vec7.len();
+              *base.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>() = len7;
+              *base.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr7.cast_mut();
+              *base.add(8*::core::mem::size_of::<*const u8>()).cast::<i32>() = _rt::as_i32(timeout_ms0);
+              let vec11 = options0;
+              let len11 = vec11.len();
+              let layout11 = _rt::alloc::Layout::from_size_align(vec11.len() * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>()).unwrap();
+              let (result11, _cleanup11) = wit_bindgen::rt::Cleanup::new(layout11);cleanup_list.extend(_cleanup11);
+              for (i, e) in vec11.into_iter().enumerate() {
+                let base = result11.add(i * (4*::core::mem::size_of::<*const u8>()));
+                {
+                  let Attribute{ name:name8, value:value8, } = e;
+                  let vec9 = name8;
+                  let ptr9 = vec9.as_ptr().cast::<u8>();
+                  let len9 = vec9.len();
+                  *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len9;
+                  *base.add(0).cast::<*mut u8>() = ptr9.cast_mut();
+                  let vec10 = value8;
+                  let ptr10 = vec10.as_ptr().cast::<u8>();
+                  let len10 = vec10.len();
+                  *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len10;
+                  *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr10.cast_mut();
+                }
+              }
+              *base.add(10*::core::mem::size_of::<*const u8>()).cast::<usize>() = len11;
+              *base.add(9*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result11;
+            }
+          }
+          let ptr13 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:http/client@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "fetch-many"]
+            fn wit_import14(_: *mut u8, _: usize, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import14(_: *mut u8, _: usize, _: *mut u8, ) { unreachable!() }
+          wit_import14(result12, len12, ptr13);
+          let l15 = *ptr13.add(0).cast::<*mut u8>();
+          let l16 = *ptr13.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base39 = l15;
+          let len39 = l16;
+          let mut result39 = _rt::Vec::with_capacity(len39);
+          for i in 0..len39 {
+            let base = base39.add(i * (8*::core::mem::size_of::<*const u8>()));
+            let e39 = {
+              let l17 = i32::from(*base.add(0).cast::<u8>());
+
+              match l17 {
+                0 => {
+                  let e = {
+                    let l18 = i32::from(*base.add(::core::mem::size_of::<*const u8>()).cast::<u16>());
+                    let l19 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l20 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let base27 = l19;
+                    let len27 = l20;
+                    let mut result27 = _rt::Vec::with_capacity(len27);
+                    for i in 0..len27 {
+                      let base = base27.add(i * (4*::core::mem::size_of::<*const u8>()));
+                      let e27 = {
+                        let l21 = *base.add(0).cast::<*mut u8>();
+                        let l22 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len23 = l22;
+                        let bytes23 = _rt::Vec::from_raw_parts(l21.cast(), len23, len23);
+                        let l24 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l25 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                        let len26 = l25;
+
+                        Field{
+                          name: _rt::string_lift(bytes23),
+                          value: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l24.cast(), len26, len26)),
+                        }
+                      };
+                      result27.push(e27);
+                    }
+                    _rt::cabi_dealloc(base27, len27 * (4*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+                    let l28 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l29 = *base.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len30 = l29;
+                    let l31 = *base.add(6*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l32 = *base.add(7*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len33 = l32;
+                    let bytes33 = _rt::Vec::from_raw_parts(l31.cast(), len33, len33);
+
+                    Response{
+                      status: l18 as u16,
+                      headers: result27,
+                      body: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l28.cast(), len30, len30)),
+                      url: _rt::string_lift(bytes33),
+                    }
+                  };
+                  Ok(e)
+                }
+                1 => {
+                  let e = {
+                    let l34 = i32::from(*base.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
+                    let l35 = i32::from(*base.add(1+1*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                    let l36 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                    let l37 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                    let len38 = l37;
+                    let bytes38 = _rt::Vec::from_raw_parts(l36.cast(), len38, len38);
+
+                    Problem{
+                      cause: Cause::_lift(l34 as u8),
+                      transient: _rt::bool_lift(l35 as u8),
+                      message: _rt::string_lift(bytes38),
+                    }
+                  };
+                  Err(e)
+                }
+                _ => _rt::invalid_enum_discriminant(),
+              }
+            };
+            result39.push(e39);
+          }
+          _rt::cabi_dealloc(base39, len39 * (8*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          let result40 = result39;
+          result40
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// The granted origins, in the order of the pipeline file; empty when nothing is granted, which only a module sees that
+      /// wants `http` with `optional = true`. MAY be called where `fetch` may be.
+      #[allow(async_fn_in_trait)]
+      pub fn origins() -> _rt::Vec::<_rt::String>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:http/client@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "origins"]
+            fn wit_import1(_: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: *mut u8, ) { unreachable!() }
+          wit_import1(ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base7 = l2;
+          let len7 = l3;
+          let mut result7 = _rt::Vec::with_capacity(len7);
+          for i in 0..len7 {
+            let base = base7.add(i * (2*::core::mem::size_of::<*const u8>()));
+            let e7 = {
+              let l4 = *base.add(0).cast::<*mut u8>();
+              let l5 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let len6 = l5;
+              let bytes6 = _rt::Vec::from_raw_parts(l4.cast(), len6, len6);
+
+              _rt::string_lift(bytes6)
+            };
+            result7.push(e7);
+          }
+          _rt::cabi_dealloc(base7, len7 * (2*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          let result8 = result7;
+          result8
+        }
+      }
+
+    }
+
+  }
   pub mod log {
 
     #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -239,6 +940,87 @@ pub mod wasmill {
           #[cfg(not(target_arch = "wasm32"))]
           unsafe extern "C" fn wit_import2(_: i32, _: *mut u8, _: usize, _: i32, _: i32, ) { unreachable!() }
           wit_import2(level.clone() as i32, ptr0.cast_mut(), len0, result1_0, result1_1);
+        }
+      }
+
+    }
+
+  }
+  pub mod random {
+
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod random {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::_rt;
+      #[allow(unused_unsafe, clippy::all)]
+      /// Whether the step grants it: a module that wants it with `optional = true` MAY ask. Without the grant the others trap.
+      /// MAY be called in `open`, `process` and `punctuate`; traps in `describe` and `close`, like everything here.
+      #[allow(async_fn_in_trait)]
+      pub fn granted() -> bool{
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:random/random@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "granted"]
+            fn wit_import0() -> i32;
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() -> i32 { unreachable!() }
+          let ret = wit_import0();
+          _rt::bool_lift(ret as u8)
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// That many bytes from the operating system's generator. At most 65,536; more traps with a message.
+      #[allow(async_fn_in_trait)]
+      pub fn bytes(length: u32,) -> _rt::Vec::<u8>{
+        unsafe {
+
+          #[cfg_attr(target_pointer_width="64", repr(align(8)))]
+          #[cfg_attr(target_pointer_width="32", repr(align(4)))]
+          struct RetArea([::core::mem::MaybeUninit::<u8>; 2*::core::mem::size_of::<*const u8>()]);
+          let mut ret_area = RetArea([::core::mem::MaybeUninit::uninit(); 2*::core::mem::size_of::<*const u8>()]);
+          let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:random/random@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "bytes"]
+            fn wit_import1(_: i32, _: *mut u8, );
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import1(_: i32, _: *mut u8, ) { unreachable!() }
+          wit_import1(_rt::as_i32(&length), ptr0);
+          let l2 = *ptr0.add(0).cast::<*mut u8>();
+          let l3 = *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len4 = l3;
+          let result5 = <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4));
+          result5
+        }
+      }
+      #[allow(unused_unsafe, clippy::all)]
+      /// Eight of them as a number.
+      #[allow(async_fn_in_trait)]
+      pub fn number() -> u64{
+        unsafe {
+
+          #[cfg(target_arch = "wasm32")]
+          #[link(wasm_import_module = "wasmill:random/random@0.1.0")]
+          unsafe extern "C" {
+            #[link_name = "number"]
+            fn wit_import0() -> i64;
+          }
+
+          #[cfg(not(target_arch = "wasm32"))]
+          unsafe extern "C" fn wit_import0() -> i64 { unreachable!() }
+          let ret = wit_import0();
+          ret as u64
         }
       }
 
@@ -3388,12 +4170,14 @@ pub mod processing {
             val != 0
           }
         }
-        
-        #[cfg(target_arch = "wasm32")]
-        pub fn run_ctors_once() {
-          wit_bindgen::rt::run_ctors_once();
-        }
         pub use alloc_crate::alloc;
+        pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+          if cfg!(debug_assertions) {
+            String::from_utf8(bytes).unwrap()
+          } else {
+            unsafe { String::from_utf8_unchecked(bytes) }
+          }
+        }
         pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
           if size == 0 {
             return;
@@ -3403,12 +4187,10 @@ pub mod processing {
             alloc::dealloc(ptr, layout);
           }
         }
-        pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-          if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-          } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-          }
+        
+        #[cfg(target_arch = "wasm32")]
+        pub fn run_ctors_once() {
+          wit_bindgen::rt::run_ctors_once();
         }
         extern crate alloc as alloc_crate;
       }
@@ -3432,7 +4214,7 @@ pub mod processing {
       #[allow(unused_macros)]
       #[doc(hidden)]
       #[macro_export]
-      macro_rules! __export_processor_impl {
+      macro_rules! __export_granted_processor_impl {
         ($ty:ident) => (self::export!($ty with_types_in self););
         ($ty:ident with_types_in $($path_to_types_root:tt)*) => (
         $($path_to_types_root)*::exports::wasmill::streams::module::__export_wasmill_streams_module_0_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::wasmill::streams::module);
@@ -3440,18 +4222,18 @@ pub mod processing {
         const _: () = {
 
           #[cfg(target_arch = "wasm32")]
-          #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:wasmill:streams@0.1.0:processor:imports and exports")]
+          #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:wasmill:streams@0.1.0:granted-processor:imports and exports")]
           #[doc(hidden)]
           #[allow(clippy::octal_escapes)]
-          pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2634] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xca\x13\x01A\x02\x01\
-A\x19\x01B\x07\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
-l\x03\0\0\x01@\0\0\x01\x04\0\x07enabled\x01\x02\x01ky\x01@\x03\x05level\x01\x07m\
-essages\x03row\x03\x01\0\x04\0\x05write\x01\x04\x03\0\x15wasmill:log/log@0.1.0\x05\
-\0\x01B\x0a\x01m\x02\x0bstream-time\x09wall-time\x04\0\x05clock\x03\0\0\x01kx\x01\
-r\x03\x08every-msw\x05clock\x01\x06anchor\x02\x04\0\x08schedule\x03\0\x03\x01ky\x01\
-@\x03\x04names\x08schedule\x04\x03row\x05\x01\0\x04\0\x05start\x01\x06\x01@\x01\x04\
-names\x01\0\x04\0\x04stop\x01\x07\x03\0\x1bwasmill:timers/timers@0.1.0\x05\x01\x01\
+          pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3316] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xec\x18\x01A\x02\x01\
+A!\x01B\x07\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\
+\0\0\x01@\0\0\x01\x04\0\x07enabled\x01\x02\x01ky\x01@\x03\x05level\x01\x07messag\
+es\x03row\x03\x01\0\x04\0\x05write\x01\x04\x03\0\x15wasmill:log/log@0.1.0\x05\0\x01\
+B\x0a\x01m\x02\x0bstream-time\x09wall-time\x04\0\x05clock\x03\0\0\x01kx\x01r\x03\
+\x08every-msw\x05clock\x01\x06anchor\x02\x04\0\x08schedule\x03\0\x03\x01ky\x01@\x03\
+\x04names\x08schedule\x04\x03row\x05\x01\0\x04\0\x05start\x01\x06\x01@\x01\x04na\
+mes\x01\0\x04\0\x04stop\x01\x07\x03\0\x1bwasmill:timers/timers@0.1.0\x05\x01\x01\
 B\x14\x01p}\x01py\x01k\0\x01r\x03\x04data\0\x07offsets\x01\x08validity\x02\x04\0\
 \x06column\x03\0\x03\x01r\x03\x07offsets\x01\x05names\x04\x06values\x04\x04\0\x07\
 headers\x03\0\x05\x01r\x02\x05topics\x09partitiony\x04\0\x0ftopic-partition\x03\0\
@@ -3489,37 +4271,52 @@ emitted\x03\0\x0d\x01r\x02\x08after-msy\x06reasons\x04\0\x05retry\x03\0\x0f\x01q
 \x04\x04drop\x01s\0\x0bdead-letter\x01s\0\x05retry\x01\x10\0\x04fail\x01s\0\x04\0\
 \x0bdisposition\x03\0\x11\x01r\x02\x03rowy\x0bdisposition\x12\x04\0\x07outcome\x03\
 \0\x13\x01p\x14\x01r\x02\x07emitted\x0e\x08outcomes\x15\x04\0\x06answer\x03\0\x16\
-\x03\0\x1dwasmill:streams/answers@0.1.0\x05\x07\x02\x03\0\x04\x0bdescription\x02\
-\x03\0\x04\x07setting\x02\x03\0\x04\x04task\x01B\x15\x02\x03\x02\x01\x03\x04\0\x06\
-column\x03\0\0\x02\x03\x02\x01\x08\x04\0\x0bdescription\x03\0\x02\x02\x03\x02\x01\
-\x09\x04\0\x07setting\x03\0\x04\x02\x03\x02\x01\x0a\x04\0\x04task\x03\0\x06\x01r\
-\x02\x04keys\x01\x06values\x01\x04\0\x08migrated\x03\0\x08\x01@\0\0\x03\x04\0\x08\
-describe\x01\x0a\x01p\x05\x01j\0\x01s\x01@\x02\x08settings\x0b\x04task\x07\0\x0c\
-\x04\0\x04open\x01\x0d\x01j\x01\x09\x01s\x01@\x04\x05storey\x06schemay\x04keys\x01\
-\x06values\x01\0\x0e\x04\0\x07migrate\x01\x0f\x01@\0\x01\0\x04\0\x05close\x01\x10\
-\x04\0\x1cwasmill:streams/module@0.1.0\x05\x0b\x02\x03\0\x02\x05batch\x02\x03\0\x02\
-\x03now\x02\x03\0\x05\x06answer\x02\x03\0\x05\x04rows\x01B\x0f\x02\x03\x02\x01\x0c\
-\x04\0\x05batch\x03\0\0\x02\x03\x02\x01\x0d\x04\0\x03now\x03\0\x02\x02\x03\x02\x01\
-\x0e\x04\0\x06answer\x03\0\x04\x02\x03\x02\x01\x0f\x04\0\x04rows\x03\0\x06\x01p}\
-\x01j\x01\x05\x01s\x01@\x03\x03now\x03\x05batch\x01\x05ports\x08\0\x09\x04\0\x07\
-process\x01\x0a\x01j\x01\x07\x01s\x01@\x02\x03now\x03\x04names\0\x0b\x04\0\x09pu\
-nctuate\x01\x0c\x04\0\x20wasmill:streams/processing@0.1.0\x05\x10\x04\0\x1fwasmi\
-ll:streams/processor@0.1.0\x04\0\x0b\x0f\x01\0\x09processor\x03\0\0\0G\x09produc\
-ers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060\
-.61.1";
+\x03\0\x1dwasmill:streams/answers@0.1.0\x05\x07\x01B\x19\x01p}\x01r\x02\x04names\
+\x05value\0\x04\0\x05field\x03\0\x01\x01r\x02\x04names\x05values\x04\0\x09attrib\
+ute\x03\0\x03\x01p\x02\x01p\x04\x01r\x06\x06methods\x03urls\x07headers\x05\x04bo\
+dy\0\x0atimeout-msy\x07options\x06\x04\0\x07request\x03\0\x07\x01r\x04\x06status\
+{\x07headers\x05\x04body\0\x03urls\x04\0\x08response\x03\0\x09\x01m\x07\x06denie\
+d\x0finvalid-request\x07timeout\x0aconnection\x09too-large\x08protocol\x05other\x04\
+\0\x05cause\x03\0\x0b\x01r\x03\x05cause\x0c\x09transient\x7f\x07messages\x04\0\x07\
+problem\x03\0\x0d\x01j\x01\x0a\x01\x0e\x01@\x01\x07request\x08\0\x0f\x04\0\x05fe\
+tch\x01\x10\x01p\x08\x01p\x0f\x01@\x01\x08requests\x11\0\x12\x04\0\x0afetch-many\
+\x01\x13\x01ps\x01@\0\0\x14\x04\0\x07origins\x01\x15\x03\0\x19wasmill:http/clien\
+t@0.1.0\x05\x08\x01B\x06\x01ps\x01@\0\0\0\x04\0\x05names\x01\x01\x01ks\x01@\x01\x04\
+names\0\x02\x04\0\x03get\x01\x03\x03\0\x15wasmill:env/env@0.1.0\x05\x09\x01B\x06\
+\x01@\0\0\x7f\x04\0\x07granted\x01\0\x01@\0\0x\x04\0\x04wall\x01\x01\x01@\0\0w\x04\
+\0\x09monotonic\x01\x02\x03\0\x19wasmill:clock/clock@0.1.0\x05\x0a\x01B\x07\x01@\
+\0\0\x7f\x04\0\x07granted\x01\0\x01p}\x01@\x01\x06lengthy\0\x01\x04\0\x05bytes\x01\
+\x02\x01@\0\0w\x04\0\x06number\x01\x03\x03\0\x1bwasmill:random/random@0.1.0\x05\x0b\
+\x02\x03\0\x04\x0bdescription\x02\x03\0\x04\x07setting\x02\x03\0\x04\x04task\x01\
+B\x15\x02\x03\x02\x01\x03\x04\0\x06column\x03\0\0\x02\x03\x02\x01\x0c\x04\0\x0bd\
+escription\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x07setting\x03\0\x04\x02\x03\x02\x01\
+\x0e\x04\0\x04task\x03\0\x06\x01r\x02\x04keys\x01\x06values\x01\x04\0\x08migrate\
+d\x03\0\x08\x01@\0\0\x03\x04\0\x08describe\x01\x0a\x01p\x05\x01j\0\x01s\x01@\x02\
+\x08settings\x0b\x04task\x07\0\x0c\x04\0\x04open\x01\x0d\x01j\x01\x09\x01s\x01@\x04\
+\x05storey\x06schemay\x04keys\x01\x06values\x01\0\x0e\x04\0\x07migrate\x01\x0f\x01\
+@\0\x01\0\x04\0\x05close\x01\x10\x04\0\x1cwasmill:streams/module@0.1.0\x05\x0f\x02\
+\x03\0\x02\x05batch\x02\x03\0\x02\x03now\x02\x03\0\x05\x06answer\x02\x03\0\x05\x04\
+rows\x01B\x0f\x02\x03\x02\x01\x10\x04\0\x05batch\x03\0\0\x02\x03\x02\x01\x11\x04\
+\0\x03now\x03\0\x02\x02\x03\x02\x01\x12\x04\0\x06answer\x03\0\x04\x02\x03\x02\x01\
+\x13\x04\0\x04rows\x03\0\x06\x01p}\x01j\x01\x05\x01s\x01@\x03\x03now\x03\x05batc\
+h\x01\x05ports\x08\0\x09\x04\0\x07process\x01\x0a\x01j\x01\x07\x01s\x01@\x02\x03\
+now\x03\x04names\0\x0b\x04\0\x09punctuate\x01\x0c\x04\0\x20wasmill:streams/proce\
+ssing@0.1.0\x05\x14\x04\0'wasmill:streams/granted-processor@0.1.0\x04\0\x0b\x17\x01\
+\0\x11granted-processor\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-c\
+omponent\x070.258.3\x10wit-bindgen-rust\x060.61.1";
         };
         )
       }
       #[doc(inline)]
-      pub use __export_processor_impl as export;
+      pub use __export_granted_processor_impl as export;
 
       #[cfg(target_arch = "wasm32")]
-      #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:wasmill:streams@0.1.0:processor-with-all-of-its-exports-removed:encoded world")]
+      #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:wasmill:streams@0.1.0:granted-processor-with-all-of-its-exports-removed:encoded world")]
       #[doc(hidden)]
       #[allow(clippy::octal_escapes)]
-      pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2178] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe2\x0f\x01A\x02\x01\
-A\x0e\x01B\x07\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
+      pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 2860] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x84\x15\x01A\x02\x01\
+A\x16\x01B\x07\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
 l\x03\0\0\x01@\0\0\x01\x04\0\x07enabled\x01\x02\x01ky\x01@\x03\x05level\x01\x07m\
 essages\x03row\x03\x01\0\x04\0\x05write\x01\x04\x03\0\x15wasmill:log/log@0.1.0\x05\
 \0\x01B\x0a\x01m\x02\x0bstream-time\x09wall-time\x04\0\x05clock\x03\0\0\x01kx\x01\
@@ -3563,10 +4360,26 @@ emitted\x03\0\x0d\x01r\x02\x08after-msy\x06reasons\x04\0\x05retry\x03\0\x0f\x01q
 \x04\x04drop\x01s\0\x0bdead-letter\x01s\0\x05retry\x01\x10\0\x04fail\x01s\0\x04\0\
 \x0bdisposition\x03\0\x11\x01r\x02\x03rowy\x0bdisposition\x12\x04\0\x07outcome\x03\
 \0\x13\x01p\x14\x01r\x02\x07emitted\x0e\x08outcomes\x15\x04\0\x06answer\x03\0\x16\
-\x03\0\x1dwasmill:streams/answers@0.1.0\x05\x07\x04\0?wasmill:streams/processor-\
-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)processor-with-all-of-its\
--exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-componen\
-t\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x03\0\x1dwasmill:streams/answers@0.1.0\x05\x07\x01B\x19\x01p}\x01r\x02\x04names\
+\x05value\0\x04\0\x05field\x03\0\x01\x01r\x02\x04names\x05values\x04\0\x09attrib\
+ute\x03\0\x03\x01p\x02\x01p\x04\x01r\x06\x06methods\x03urls\x07headers\x05\x04bo\
+dy\0\x0atimeout-msy\x07options\x06\x04\0\x07request\x03\0\x07\x01r\x04\x06status\
+{\x07headers\x05\x04body\0\x03urls\x04\0\x08response\x03\0\x09\x01m\x07\x06denie\
+d\x0finvalid-request\x07timeout\x0aconnection\x09too-large\x08protocol\x05other\x04\
+\0\x05cause\x03\0\x0b\x01r\x03\x05cause\x0c\x09transient\x7f\x07messages\x04\0\x07\
+problem\x03\0\x0d\x01j\x01\x0a\x01\x0e\x01@\x01\x07request\x08\0\x0f\x04\0\x05fe\
+tch\x01\x10\x01p\x08\x01p\x0f\x01@\x01\x08requests\x11\0\x12\x04\0\x0afetch-many\
+\x01\x13\x01ps\x01@\0\0\x14\x04\0\x07origins\x01\x15\x03\0\x19wasmill:http/clien\
+t@0.1.0\x05\x08\x01B\x06\x01ps\x01@\0\0\0\x04\0\x05names\x01\x01\x01ks\x01@\x01\x04\
+names\0\x02\x04\0\x03get\x01\x03\x03\0\x15wasmill:env/env@0.1.0\x05\x09\x01B\x06\
+\x01@\0\0\x7f\x04\0\x07granted\x01\0\x01@\0\0x\x04\0\x04wall\x01\x01\x01@\0\0w\x04\
+\0\x09monotonic\x01\x02\x03\0\x19wasmill:clock/clock@0.1.0\x05\x0a\x01B\x07\x01@\
+\0\0\x7f\x04\0\x07granted\x01\0\x01p}\x01@\x01\x06lengthy\0\x01\x04\0\x05bytes\x01\
+\x02\x01@\0\0w\x04\0\x06number\x01\x03\x03\0\x1bwasmill:random/random@0.1.0\x05\x0b\
+\x04\0Gwasmill:streams/granted-processor-with-all-of-its-exports-removed@0.1.0\x04\
+\0\x0b7\x01\01granted-processor-with-all-of-its-exports-removed\x03\0\0\0G\x09pr\
+oducers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x06\
+0.61.1";
 
       #[inline(never)]
       #[doc(hidden)]

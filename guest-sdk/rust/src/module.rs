@@ -11,6 +11,7 @@ use crate::bindings::wasmill::streams::description::{self, Attribute, Descriptio
 use crate::bindings::wasmill::timers::timers::Schedule;
 use crate::format::Format;
 use crate::host;
+use crate::http::{Http, Queue};
 use crate::outbox::Clock;
 use crate::store::{Buffer, KeyValue};
 
@@ -25,7 +26,9 @@ pub struct Module {
     stores: Vec<description::Store>,
     parameters: Vec<description::Parameter>,
     needs: Vec<&'static str>,
+    capabilities: Vec<description::Capability>,
     buffers: Vec<Rc<Buffer>>,
+    queues: Vec<Rc<Queue>>,
     errors: Vec<String>,
 }
 
@@ -102,6 +105,18 @@ impl Module {
         self.needs.push("stream-times");
     }
 
+    pub(crate) fn capabilities(&mut self) -> &mut Vec<description::Capability> {
+        &mut self.capabilities
+    }
+
+    pub(crate) fn keep_http(&mut self, http: &Http) {
+        self.queues.push(Rc::clone(&http.0));
+    }
+
+    pub(crate) fn queues(&self) -> Vec<Rc<Queue>> {
+        self.queues.clone()
+    }
+
     pub(crate) fn buffers(&self) -> Vec<Rc<Buffer>> {
         self.buffers.clone()
     }
@@ -132,7 +147,7 @@ impl Module {
             outputs: self.outputs,
             stores: self.stores,
             parameters: self.parameters,
-            capabilities: Vec::new(),
+            capabilities: self.capabilities,
             options: Vec::new(),
         }
     }
@@ -150,14 +165,19 @@ pub(crate) fn port<K: Format, V: Format>(name: &str) -> description::Port {
 
 /// A word of pipeline.toml with a string for its value.
 fn attribute(name: &str, text: &str) -> Attribute {
+    attribute_of(name, toml_string(text))
+}
+
+/// A word of pipeline.toml with a value in its syntax.
+pub(crate) fn attribute_of(name: &str, value: String) -> Attribute {
     Attribute {
         name: name.to_owned(),
-        value: toml_string(text),
+        value,
     }
 }
 
 /// A string in TOML's syntax.
-fn toml_string(text: &str) -> String {
+pub(crate) fn toml_string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

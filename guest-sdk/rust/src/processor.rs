@@ -10,6 +10,7 @@ use crate::bindings::wasmill::streams::answers::{self, Answer, Disposition, Emit
 use crate::bindings::wasmill::streams::description::{Description, Setting, Task};
 use crate::columns::{ColumnBuilder, Given};
 use crate::component::Component;
+use crate::http::Queue;
 use crate::log;
 use crate::module::{Module, Open};
 use crate::outbox::Outbox;
@@ -61,6 +62,7 @@ pub trait Processor: Sized + 'static {
 pub struct Running<P> {
     processor: P,
     stores: Vec<Rc<Buffer>>,
+    requests: Vec<Rc<Queue>>,
     /// The schedules that are by the wall clock, as far as this instance has seen them start.
     wall: HashSet<String>,
 }
@@ -79,11 +81,13 @@ impl<P: Processor> Component for Running<P> {
             return Err(errors);
         }
         let stores = module.buffers();
+        let requests = module.queues();
         let mut cx = Open::new(task);
         processor.open(&mut cx).map_err(|error| error.to_string())?;
         let running = Running {
             processor,
             stores,
+            requests,
             wall: cx.wall,
         };
         if let Some(error) = running.store_error() {
@@ -171,6 +175,7 @@ impl<P: Processor> Running<P> {
     fn begin(&self) {
         log::at(None);
         self.stores.iter().for_each(|store| store.clear());
+        self.requests.iter().for_each(|queue| queue.clear());
     }
 
     fn store_error(&self) -> Option<String> {

@@ -50,6 +50,7 @@ use crate::module::Parameter;
 use crate::processor::Processor;
 
 pub(crate) mod fake;
+pub(crate) mod outside;
 mod settings;
 mod view;
 
@@ -68,6 +69,7 @@ pub fn module<C: Component>() -> Start<C> {
     Start {
         settings: Vec::new(),
         wall_time: 0,
+        outside: outside::Outside::default(),
         component: std::marker::PhantomData,
     }
 }
@@ -76,6 +78,7 @@ pub fn module<C: Component>() -> Start<C> {
 pub struct Start<C> {
     settings: Vec<Setting>,
     wall_time: i64,
+    outside: outside::Outside,
     component: std::marker::PhantomData<C>,
 }
 
@@ -109,6 +112,7 @@ impl<C: Component> Start<C> {
             stores: vec![BTreeMap::new(); description.stores.len()],
             stream_time: -1,
             wall_time: self.wall_time,
+            outside: self.outside,
             ..fake::Host::default()
         };
         let host = Rc::new(RefCell::new(host));

@@ -1,7 +1,7 @@
 //! `wasmill test`: runs the cases of a pipeline without a node or a broker.
 //!
 //! A case is a folder with `input.jsonl` and `expected.jsonl`: those under `DIR/cases`, or `DIR` itself. `DIR` may also
-//! hold folders with a pipeline each. Every case is played several times, cut into batches in different ways, and all
+//! hold folders with a pipeline each. What modules are granted of the world outside, the case scripts (`world`). Every case is played several times, cut into batches in different ways, and all
 //! must give the same.
 
 mod compare;
@@ -12,6 +12,7 @@ mod project;
 mod report;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use crate::args::{Format, Global, TestArgs};
 use crate::failure::{Code, Exit};

@@ -36,6 +36,8 @@ pub enum Code {
     UnknownVariable,
     BadTopic,
     DuplicateStore,
+    /// A module wants a capability that its step does not grant.
+    NotGranted,
     NotSupportedYet,
     /// The graph that the file makes is none; see the message.
     BadTopology,
@@ -65,6 +67,7 @@ impl Code {
             Self::UnknownVariable => "unknown-variable",
             Self::BadTopic => "bad-topic",
             Self::DuplicateStore => "duplicate-store",
+            Self::NotGranted => "not-granted",
             Self::NotSupportedYet => "not-supported-yet",
             Self::BadTopology => "bad-topology",
         }

@@ -2,7 +2,8 @@
 
 use indexmap::IndexMap;
 use topology::{
-    AggregateFunction, CreateTopic, Emit, Format, Guarantee, Limits, OnError, Predicate, Retries, Selector, Start,
+    AggregateFunction, CreateTopic, Emit, Format, Grants, Guarantee, Limits, OnError, Predicate, Retries, Selector,
+    Start,
 };
 
 use crate::diagnostics::{Code, Diagnostic};
@@ -117,6 +118,8 @@ pub struct ModulePart {
     pub dead_letter_span: Option<Span>,
     pub retries: Retries,
     pub limits: Limits,
+    /// `None`: unreadable, and reported.
+    pub grants: Option<Grants>,
 }
 
 /// What the file may tune of a store that a module declares.
@@ -330,7 +333,7 @@ pub fn retries(table: &Table, mut retries: Retries, reader: &mut Reader) -> Retr
     retries
 }
 
-/// `limits = { memory = "64MiB", call = "500ms", result = "16MiB", log-lines = 100 }`.
+/// `limits = { memory = "64MiB", call = "500ms", result = "16MiB", log-lines = 100, http = "2s" }`.
 pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits {
     let Some(table) = table.get("limits").and_then(|value| reader.table(value, "`limits`")) else {
         return limits;
@@ -338,8 +341,8 @@ pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits 
     reader.keys(
         table,
         "`limits`",
-        &["memory", "call", "result", "log-lines"],
-        &["fuel", "cpu", "http"],
+        &["memory", "call", "result", "log-lines", "http"],
+        &["fuel", "cpu"],
     );
     // 4 GiB is all that a 32-bit guest can address; the instance itself needs some pages.
     limits.memory_bytes = reader
@@ -347,6 +350,7 @@ pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits 
         .unwrap_or(limits.memory_bytes);
     // Ten minutes: beyond any transaction timeout that a broker grants by default (15 minutes) with its margin.
     limits.call_ms = reader.duration(table, "call", 1..=600_000).unwrap_or(limits.call_ms);
+    limits.http_ms = reader.duration(table, "http", 1..=600_000).unwrap_or(limits.http_ms);
     limits.result_bytes = reader
         .size(table, "result", 1 << 10..=1 << 30)
         .unwrap_or(limits.result_bytes);

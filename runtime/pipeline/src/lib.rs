@@ -7,6 +7,7 @@
 mod build;
 mod diagnostics;
 mod file;
+mod grants;
 mod module_steps;
 mod modules;
 mod operators;

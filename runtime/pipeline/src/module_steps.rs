@@ -1,6 +1,7 @@
 //! Steps with a module: its description, its ports, parameters and stores.
 
 use topology::description::{ModuleDescription, World};
+use topology::grants::ungranted;
 use topology::{Edge, Emit, Format, ModuleStep, NodeKind, StoreId};
 
 use crate::build::{Builder, feed, was};
@@ -40,6 +41,16 @@ impl Builder<'_> {
         let (edges, inputs) = self.bind(step, &shown, &module);
         let params = params::check(&shown, &module.params, part.params.as_ref(), &part.module, self.reader);
         let stores = self.module_stores(step, part, &shown, &module);
+        let lacking = part
+            .grants
+            .iter()
+            .flat_map(|grants| ungranted(&step.name.text, &description.capabilities, grants));
+        for lacking in lacking {
+            let message = format!("module `{shown}` {}", lacking.message);
+            let problem = Diagnostic::at(Code::NotGranted, &part.module.span, message);
+            self.reader
+                .report(problem.label("wants more than it is granted").hint(lacking.hint));
+        }
         let outputs = module.outputs.clone();
         let node = ModuleStep {
             module: description.name,
@@ -55,6 +66,7 @@ impl Builder<'_> {
             on_error: part.on_error,
             retries: part.retries,
             limits: part.limits,
+            grants: part.grants.clone().unwrap_or_default(),
         };
         self.modules.insert(step.name.text.clone(), reference);
         let node = self.node(&step.name.text, NodeKind::Module(node), edges);

@@ -141,11 +141,11 @@ pub fn understand(description: &ModuleDescription) -> Result<Module, Description
         .collect();
     for capability in &description.capabilities {
         let optional = matches!(option(&capability.options, "optional"), Some(Kind::Boolean(true)));
-        if !optional {
-            problems.push(format!(
-                "it needs the capability `{}`, which is not supported yet",
-                capability.name
-            ));
+        let known = topology::grants::CAPABILITIES.contains(&capability.name.as_str());
+        if let Err(problem) = topology::grants::Want::of(capability)
+            && (known || !optional)
+        {
+            problems.push(problem);
         }
     }
     for option in &description.options {

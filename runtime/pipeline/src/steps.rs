@@ -52,9 +52,9 @@ const AGGREGATE_LATER: &[&str] = &[
     "cache",
 ];
 const MODULE: &[&str] = &[
-    "module", "from", "was", "params", "limits", "stores", "on-error", "retries",
+    "module", "from", "was", "params", "limits", "grants", "stores", "on-error", "retries",
 ];
-const MODULE_LATER: &[&str] = &["grants", "env", "watch", "probation"];
+const MODULE_LATER: &[&str] = &["env", "watch", "probation"];
 const STORE_LATER: &[&str] = &["standbys", "shared", "ttl", "retention"];
 
 pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader) -> StepPart {
@@ -357,6 +357,7 @@ fn module(table: &Table, defaults: &Defaults, reader: &mut Reader) -> Work {
             .map(|(_, span)| span),
         retries: file::retries(table, defaults.retries, reader),
         limits: file::limits(table, defaults.limits, reader),
+        grants: crate::grants::read(table, reader),
         module: match reader.text(table, "module") {
             Some(module) => module,
             None => return Work::Unknown,

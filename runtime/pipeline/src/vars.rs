@@ -123,73 +123,127 @@ fn typed(given: &Given, default: &Kind) -> Option<Kind> {
     }
 }
 
-/// Puts variables into every string below `table`, except in `[vars]` itself and below a `grants` key, whose secrets
-/// are the node's.
+/// Stands before the name of a secret in the headers of a grant, once variables are put in, and [`SECRET_END`] after it.
+/// No header can hold these characters, and no value of a variable keeps them: so none can name a secret.
+pub const SECRET: char = '\u{1}';
+pub const SECRET_END: char = '\u{2}';
+
+/// Puts variables into every string below `table`, except in `[vars]` itself. In the `headers` of `grants` secrets stay,
+/// between [`SECRET`] and [`SECRET_END`].
 pub fn substitute(table: &mut Table, values: &IndexMap<String, Kind>, problems: &mut Vec<Diagnostic>) {
-    for entry in &mut table.entries {
-        if entry.key != "grants" {
-            into_value(&mut entry.value, values, problems);
-        }
-    }
+    Substitution { values, problems }.table(table, Place::Elsewhere);
 }
 
-fn into_value(value: &mut Value, values: &IndexMap<String, Kind>, problems: &mut Vec<Diagnostic>) {
-    match &mut value.kind {
-        Kind::Text(text) if text.contains("${") => {
-            if let Some(kind) = expand(text, &value.span, values, problems) {
-                value.kind = kind;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Elsewhere,
+    Grants,
+    /// Of a grant: where secrets may stand.
+    Headers,
+}
+
+struct Substitution<'a> {
+    values: &'a IndexMap<String, Kind>,
+    problems: &'a mut Vec<Diagnostic>,
+}
+
+impl Substitution<'_> {
+    fn table(&mut self, table: &mut Table, place: Place) {
+        for entry in &mut table.entries {
+            let place = match (place, entry.key.as_str()) {
+                (Place::Elsewhere, "grants") => Place::Grants,
+                (Place::Grants, "headers") => Place::Headers,
+                _ => place,
+            };
+            self.value(&mut entry.value, place);
+        }
+    }
+
+    fn value(&mut self, value: &mut Value, place: Place) {
+        match &mut value.kind {
+            Kind::Text(text) => {
+                if place == Place::Headers {
+                    *text = without_marks(text);
+                }
+                if text.contains("${")
+                    && let Some(kind) = self.expand(text, &value.span, place)
+                {
+                    value.kind = kind;
+                }
             }
+            Kind::List(list) => list.iter_mut().for_each(|value| self.value(value, place)),
+            Kind::Table(table) => self.table(table, place),
+            _ => {}
         }
-        Kind::List(list) => list.iter_mut().for_each(|value| into_value(value, values, problems)),
-        Kind::Table(table) => substitute(table, values, problems),
-        _ => {}
     }
-}
 
-/// A string that is one variable and nothing else takes the variable's type. `$${` stands for `${`.
-fn expand(text: &str, span: &Span, values: &IndexMap<String, Kind>, problems: &mut Vec<Diagnostic>) -> Option<Kind> {
-    let whole = text
-        .strip_prefix("${")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .filter(|name| !name.contains("${"));
-    if let Some(found) = whole.and_then(|name| values.get(name)) {
-        return Some(found.clone());
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        if let Some(before) = before.strip_suffix('$') {
+    /// A string that is one variable and nothing else takes the variable's type. `$${` stands for `${`.
+    fn expand(&mut self, text: &str, span: &Span, place: Place) -> Option<Kind> {
+        let whole = text
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+            .filter(|name| !name.contains("${"));
+        match whole.and_then(|name| self.values.get(name)) {
+            Some(Kind::Text(text)) => return Some(Kind::Text(without_marks(text))),
+            Some(found) => return Some(found.clone()),
+            None => {}
+        }
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                out.push_str(before);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
             out.push_str(before);
-            out.push_str("${");
-            rest = after;
-            continue;
-        }
-        out.push_str(before);
-        let Some((name, after)) = after.split_once('}') else {
-            let hint = "write `$${` for a literal `${`";
-            problems.push(Diagnostic::at(Code::UnknownVariable, span, "`${` is not closed by `}`").hint(hint));
-            return None;
-        };
-        match values.get(name) {
-            Some(Kind::Text(text)) => out.push_str(text),
-            Some(Kind::Integer(integer)) => out.push_str(&integer.to_string()),
-            Some(Kind::Float(float)) => out.push_str(&float.to_string()),
-            Some(Kind::Boolean(boolean)) => out.push_str(&boolean.to_string()),
-            _ => {
-                problems.push(unknown(name, span, values));
+            let Some((name, after)) = after.split_once('}') else {
+                let hint = "write `$${` for a literal `${`";
+                let problem = Diagnostic::at(Code::UnknownVariable, span, "`${` is not closed by `}`");
+                self.problems.push(problem.hint(hint));
                 return None;
+            };
+            match (self.values.get(name), name.strip_prefix("secret:")) {
+                (Some(Kind::Text(text)), _) => out.push_str(&without_marks(text)),
+                (Some(Kind::Integer(integer)), _) => out.push_str(&integer.to_string()),
+                (Some(Kind::Float(float)), _) => out.push_str(&float.to_string()),
+                (Some(Kind::Boolean(boolean)), _) => out.push_str(&boolean.to_string()),
+                (_, Some(secret)) if place == Place::Headers => {
+                    out.push(SECRET);
+                    out.push_str(secret);
+                    out.push(SECRET_END);
+                }
+                _ => {
+                    self.problems.push(unknown(name, span, self.values, place));
+                    return None;
+                }
             }
+            rest = after;
         }
-        rest = after;
+        out.push_str(rest);
+        Some(Kind::Text(out))
     }
-    out.push_str(rest);
-    Some(Kind::Text(out))
 }
 
-fn unknown(name: &str, span: &Span, values: &IndexMap<String, Kind>) -> Diagnostic {
+fn without_marks(text: &str) -> String {
+    text.replace([SECRET, SECRET_END], "\u{fffd}")
+}
+
+fn unknown(name: &str, span: &Span, values: &IndexMap<String, Kind>, place: Place) -> Diagnostic {
     if name.starts_with("secret:") {
-        let message = format!("`${{{name}}}` is a secret, and secrets may stand in grants only");
-        return Diagnostic::at(Code::UnknownVariable, span, message);
+        let (message, hint) = if place == Place::Elsewhere {
+            (
+                format!("`${{{name}}}` is a secret, and secrets may stand in grants only"),
+                "the host adds it to requests: `[[steps.NAME.grants.http]]` with `headers = { authorization = \"…\" }`",
+            )
+        } else {
+            (
+                format!("`${{{name}}}` is a secret, and secrets may stand in the `headers` of a grant only"),
+                "say `headers = { authorization = \"Bearer ${secret:NAME}\" }`",
+            )
+        };
+        return Diagnostic::at(Code::UnknownVariable, span, message).hint(hint);
     }
     let hint = meant(name, values.keys().map(String::as_str))
         .unwrap_or_else(|| format!("declare it: `[vars]` with `{name} = \"…\"`"));

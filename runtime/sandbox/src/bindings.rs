@@ -9,3 +9,12 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
     ownership: Borrowing { duplicate_if_necessary: true },
 });
+
+/// What pipelines may grant: imports only, which every module's linker has.
+pub(crate) mod grantable {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "wasmill:streams/grantable",
+        imports: { default: trappable },
+    });
+}

@@ -12,14 +12,19 @@ const MODULE: &str = "wasmill:streams/module";
 const PROCESSING: &str = "wasmill:streams/processing";
 const SERVED: &str = "0.1.0";
 
-/// Everything that a guest may import. The first three are only types.
-const OFFERED: [&str; 6] = [
+/// Everything that a guest may import. The first three are only types; the last four are there for all and do nothing
+/// without a grant, because Python and JavaScript guests import the whole of their world.
+const OFFERED: [&str; 10] = [
     "wasmill:data/columns@0.1.0",
     "wasmill:streams/description@0.1.0",
     "wasmill:streams/answers@0.1.0",
     "wasmill:log/log@0.1.0",
     "wasmill:timers/timers@0.1.0",
     "wasmill:state/key-value@0.1.0",
+    "wasmill:http/client@0.1.0",
+    "wasmill:env/env@0.1.0",
+    "wasmill:clock/clock@0.1.0",
+    "wasmill:random/random@0.1.0",
 ];
 
 const BUILD: &str = "build it with `wasmill build`, or make a component of a core module with `wasmill componentize`";

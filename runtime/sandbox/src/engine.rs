@@ -10,6 +10,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Strategy, WasmBacktraceDetails};
 
 use crate::artifact::Cache;
+use crate::bindings::grantable::Grantable;
 use crate::bindings::{Processor, ProcessorPre};
 use crate::contract;
 use crate::error::Error;
@@ -54,6 +55,7 @@ impl Sandbox {
         let engine = Engine::new(&config()).map_err(|e| Error::Engine(format!("{e:#}")))?;
         let mut linker = Linker::new(&engine);
         Processor::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
+            .and_then(|()| Grantable::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host))
             .map_err(|e| Error::Engine(format!("{e:#}")))?;
         let cache = options.cache_dir.map(Cache::open).transpose()?;
         start_clock(&engine)?;

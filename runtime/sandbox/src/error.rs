@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use topology::grants::Ungranted;
+
 /// Why a module cannot be used, or the sandbox not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,9 @@ pub enum Error {
     Describe(String),
     #[error("setting `{name}`: {cause}")]
     Setting { name: String, cause: String },
+    /// Its description wants what the step does not grant.
+    #[error("module `{module}` {}", .lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; it "))]
+    NotGranted { module: String, lacking: Vec<Ungranted> },
     /// The artifact cache holds native code, so it must belong to this user alone.
     #[error("the directory `{path}` for compiled modules {cause}\nhint: {hint}", path = .path.display())]
     Cache { path: PathBuf, cause: String, hint: String },

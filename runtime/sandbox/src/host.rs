@@ -8,6 +8,7 @@ use wasmtime::{ResourceLimiter, Result, bail, format_err};
 
 use crate::bindings::wasmill::{data, streams};
 use crate::log::Log;
+use crate::outside::Reach;
 
 /// Bounds that no pipeline can raise: far above what the compilers of Rust, C, Go, Python and JavaScript make.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
@@ -50,6 +51,8 @@ pub(crate) struct Host {
     pub stores: Arc<[DeclaredStore]>,
     pub limits: Limits,
     pub log: Log,
+    /// What it may use beyond its world.
+    pub reach: Reach,
     /// Why a store of the host failed, when that is what ended the call.
     pub suffered: Option<String>,
     memory_bytes: usize,
@@ -63,6 +66,7 @@ impl Host {
             stores,
             limits,
             log,
+            reach: Reach::default(),
             suffered: None,
             memory_bytes: 0,
         }

@@ -1,11 +1,13 @@
 //! One module in one task: the [`Processor`] that the task calls.
 
 use std::mem;
+use std::sync::Arc;
 
 use serde_json::Value;
 use task::Processor;
 use task::processor::{Answer, Context, Emission, Failure, Input, Now};
-use topology::{Limits, ModuleStep};
+use topology::grants::Want;
+use topology::{Grants, Limits, ModuleStep};
 use wasmtime::{Result as WasmResult, Store};
 
 use crate::answer;
@@ -18,6 +20,7 @@ use crate::failure;
 use crate::host::{Host, Phase};
 use crate::log::Log;
 use crate::module::{Module, new_store, start_call};
+use crate::outside::{Outside, Reach};
 use crate::settings::{self, Setting};
 
 /// Where an instance works; the guest is told, and logs carry it.
@@ -39,10 +42,13 @@ pub struct InstanceOptions {
     pub needs_headers: bool,
     pub needs_origin: bool,
     pub needs_stream_times: bool,
+    /// What the step grants, and the world behind it; `None`: calls beyond the module's world trap.
+    pub grants: Grants,
+    pub outside: Option<Arc<dyn Outside>>,
 }
 
 impl InstanceOptions {
-    /// What a step of a pipeline says about its module, for one task.
+    /// What a step of a pipeline says about its module, for one task. `outside` is left to the host.
     pub fn of_step(step: &ModuleStep, task: TaskName) -> Self {
         let settings = step.params.iter().map(|(name, value)| (name.clone(), value.clone()));
         Self {
@@ -52,6 +58,8 @@ impl InstanceOptions {
             needs_headers: step.needs_headers,
             needs_origin: step.needs_origin,
             needs_stream_times: step.needs_stream_times,
+            grants: step.grants.clone(),
+            outside: None,
         }
     }
 }
@@ -75,6 +83,12 @@ struct Running {
 
 impl Instance {
     pub(crate) fn new(module: Module, mut options: InstanceOptions) -> Result<Self, Error> {
+        let capabilities = &module.description().capabilities;
+        let lacking = topology::grants::ungranted(&options.task.step, capabilities, &options.grants);
+        if !lacking.is_empty() {
+            let module = module.name();
+            return Err(Error::NotGranted { module, lacking });
+        }
         let settings = settings::check(module.description(), mem::take(&mut options.settings))?;
         let name = module.name();
         let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second);
@@ -104,6 +118,7 @@ impl Instance {
         let mut host = Host::new(inner.stores.clone(), self.options.limits, log);
         host.phase = Phase::Open;
         host.log.begin_call();
+        host.reach = self.reach();
         let mut store = new_store(&inner.pre, host);
         match inner.pre.instantiate(&mut store) {
             Ok(guest) => {
@@ -116,6 +131,12 @@ impl Instance {
                 Err(failure)
             }
         }
+    }
+
+    fn reach(&self) -> Reach {
+        let capabilities = self.module.description().capabilities.iter();
+        let wants: Vec<Want> = capabilities.filter_map(|c| Want::of(c).ok()).collect();
+        Reach::new(&wants, &self.options.grants, self.options.outside.clone())
     }
 
     fn discard(&mut self) {

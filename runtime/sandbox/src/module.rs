@@ -7,7 +7,7 @@ use task::Processor;
 use task::processor::Failure;
 use topology::Limits;
 use topology::description::ModuleDescription;
-use wasmtime::Store;
+use wasmtime::{Store, UpdateDeadline};
 
 use crate::bindings::ProcessorPre;
 use crate::description;
@@ -96,7 +96,8 @@ impl Module {
     /// `open` after a [`Processor::renew`].
     ///
     /// # Errors
-    /// [`Error::Setting`] when a setting does not fit the module's parameters.
+    /// [`Error::Setting`] when a setting does not fit the module's parameters, [`Error::NotGranted`] when its description
+    /// wants more than the options grant.
     pub fn instance(&self, options: InstanceOptions) -> Result<Box<dyn Processor>, Error> {
         Ok(Box::new(Instance::new(self.clone(), options)?))
     }
@@ -110,7 +111,13 @@ pub(crate) fn new_store(pre: &ProcessorPre<Host>, host: Host) -> Store<Host> {
     let fuel = limits.result_bytes.saturating_add(RESULT_SLACK_BYTES);
     store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
     store.set_max_component_handles(HANDLES_MAX);
-    store.epoch_deadline_trap();
+    // A call that was away for requests gets that time back; one that was not is over.
+    store.epoch_deadline_callback(|mut cx| {
+        Ok(match cx.data_mut().reach.take_epochs() {
+            0 => UpdateDeadline::Interrupt,
+            epochs => UpdateDeadline::Continue(epochs),
+        })
+    });
     start_call(&mut store);
     store
 }
@@ -120,4 +127,5 @@ pub(crate) fn start_call(store: &mut Store<Host>) {
     // One more, since the running tick is partly over.
     let ticks = store.data().limits.call_ms.div_ceil(EPOCH_MS).saturating_add(1);
     store.set_epoch_deadline(ticks);
+    store.data_mut().reach.begin_call();
 }

@@ -4,6 +4,7 @@
 //! [`DEFAULT`] is the commented default that `wasmill default-config` prints; a test keeps it equal to
 //! [`Config::default`].
 
+use outbound::SecretSources;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -54,6 +55,10 @@ pub struct Config {
     pub queue_memory: usize,
     /// Every commit of the embedded log reaches the disk before it is answered.
     pub sync: bool,
+    /// Variables of this process's environment that pipelines may grant to modules.
+    pub grantable_env: Vec<String>,
+    /// Where `${secret:NAME}` of grants comes from.
+    pub secrets: SecretSources,
     /// librdkafka's settings.
     pub kafka: BTreeMap<String, toml::Value>,
 }
@@ -75,6 +80,8 @@ impl Default for Config {
             state_memory: 256 << 20,
             queue_memory: 32 << 20,
             sync: false,
+            grantable_env: Vec::new(),
+            secrets: SecretSources::default(),
             kafka: BTreeMap::new(),
         }
     }
@@ -98,6 +105,14 @@ impl Config {
             cause,
         })?;
         Self::parse(&text, path)
+    }
+
+    pub(crate) fn outbound(&self) -> outbound::Options {
+        outbound::Options {
+            secrets: self.secrets.clone(),
+            env: self.grantable_env.clone(),
+            resolve: None,
+        }
     }
 
     /// `[kafka]` as librdkafka takes it: every value as text.

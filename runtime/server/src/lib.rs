@@ -55,10 +55,11 @@ impl Server {
         })?;
         let address = listener.local_addr().unwrap_or(listen);
         // Where others reach this node: with port 0 only known now.
-        let node = Node::start(Config {
+        let config = Config {
             listen: address,
             ..config
-        })?;
+        };
+        let node = Node::start(config, runtime.handle().clone())?;
         let (stop, stopped) = watch::channel(false);
         let router = rest::router(node.clone());
         runtime.spawn(async move {

@@ -204,6 +204,7 @@ fn main() {
         on_error: OnError::Stop,
         retries: Retries::default(),
         limits: Limits::default(),
+        grants: topology::Grants::default(),
     };
     let processors: HashMap<usize, Box<dyn Processor>> = [(1, Box::new(Half) as Box<dyn Processor>)].into();
     measure("filter by a native processor", NodeKind::Module(step), processors);

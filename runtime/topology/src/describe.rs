@@ -85,6 +85,9 @@ impl Topology {
         for (name, value) in &module.params {
             let _ = write!(text, ", {name} = {value}");
         }
+        if !module.grants.is_empty() {
+            let _ = write!(text, ", grants {}", module.grants);
+        }
         text
     }
 

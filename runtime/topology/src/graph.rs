@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{NodeId, StoreId};
+use crate::{Grants, NodeId, StoreId};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -172,6 +172,9 @@ pub struct ModuleStep {
     pub on_error: OnError,
     pub retries: Retries,
     pub limits: Limits,
+    /// What the module may use beyond its world; nothing in a topology of before there were grants.
+    #[serde(default)]
+    pub grants: Grants,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +211,14 @@ pub struct Limits {
     pub call_ms: u64,
     pub result_bytes: u64,
     pub log_lines_per_second: u32,
+    /// For all requests of one call together, beside `call_ms`.
+    #[serde(default = "http_ms")]
+    pub http_ms: u64,
+}
+
+/// With `call_ms` below the time after which Kafka ends an open transaction (10 s by the node's default).
+fn http_ms() -> u64 {
+    4_000
 }
 
 impl Default for Limits {
@@ -217,6 +228,7 @@ impl Default for Limits {
             call_ms: 5_000,
             result_bytes: 64 << 20,
             log_lines_per_second: 100,
+            http_ms: http_ms(),
         }
     }
 }

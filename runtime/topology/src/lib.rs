@@ -6,8 +6,10 @@
 mod compatibility;
 mod describe;
 pub mod description;
+pub mod grants;
 mod graph;
 mod names;
+mod origin;
 mod partitions;
 mod ports;
 mod validate;
@@ -16,6 +18,7 @@ mod validate;
 mod tests;
 
 pub use compatibility::{Change, compatibility};
+pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{
     Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,
     ModuleStep, Node, NodeKind, OnError, Predicate, Repartition, Retries, Selector, Sink, Source, SourceKind, Start,
@@ -24,6 +27,7 @@ pub use graph::{
 pub use names::{
     NAME_BYTES_MAX, changelog_topic, is_internal_topic, name_problem, repartition_topic, times_store, topic_problem,
 };
+pub use origin::{Host, Origin};
 pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 

@@ -9,6 +9,7 @@ pub mod fire;
 pub mod node;
 pub mod place;
 pub mod told;
+pub mod web;
 
 use std::time::{Duration, Instant};
 

@@ -44,8 +44,9 @@ fn reaches(metadata: &Metadata, from: &str) -> BTreeSet<String> {
 }
 
 /// Only these crates of ours may have a direct edge to the package.
-const OWNERS: [(&str, &[&str]); 4] = [
+const OWNERS: [(&str, &[&str]); 5] = [
     ("wasmtime", &["sandbox"]),
+    ("tokio-rustls", &["outbound"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka-sys", &["kafka"]),
     ("rocksdb", &["rocks", "local"]),

@@ -10,6 +10,7 @@ use crate::bindings::wasmill::log::log::Level;
 use crate::bindings::wasmill::state::key_value::{Entries, Page};
 use crate::bindings::wasmill::timers::timers::{Clock, Schedule};
 use crate::columns::ColumnBuilder;
+use crate::testing::outside::Outside;
 
 thread_local! {
     /// The host of the call that runs on this thread.
@@ -47,6 +48,7 @@ pub(crate) struct Host {
     pub(crate) cut: Option<usize>,
     /// Calls that read from or wrote to stores.
     pub(crate) store_calls: usize,
+    pub(crate) outside: Outside,
 }
 
 /// A schedule and the time at which it is due.

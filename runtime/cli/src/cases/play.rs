@@ -6,6 +6,7 @@ use super::outcome::{Group, Outcome};
 use super::project::Project;
 use super::read;
 use super::report::{CaseReport, Failure};
+use super::world::World;
 use anyhow::Result;
 use driver::{Driver, Piped, RestoreFrom};
 use std::collections::BTreeSet;
@@ -44,7 +45,20 @@ pub fn case(project: &Project, name: &str, path: &Path, seed: u64) -> Result<Cas
     let (input, expected) = (path.join("input.jsonl"), path.join("expected.jsonl"));
     let steps = lines::input(project, &read(&input)?, &input.display().to_string())?;
     let expected = lines::expected(project, &read(&expected)?, &expected.display().to_string())?;
-    Ok(all_ways(project, name, &steps, &expected, seed))
+    project.set_world(World::read(path, seed)?);
+    let mut report = all_ways(project, name, &steps, &expected, seed);
+    if let (Some(failure), Some(hint)) = (&mut report.failure, project.world().hint()) {
+        failure.detail = Some(
+            failure
+                .detail
+                .iter()
+                .cloned()
+                .chain([hint])
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+    }
+    Ok(report)
 }
 
 pub fn all_ways(project: &Project, name: &str, steps: &[Step], expected: &Expected, seed: u64) -> CaseReport {
@@ -98,11 +112,16 @@ fn one_way(project: &Project, play: &Play, number: usize) -> Result<(Outcome, Op
     let driver = Driver::new(project.topology.clone(), project.new_processor(), WALL_TIME);
     let mut driver = driver.map_err(|error| error.to_string())?;
     let mut restarts = number;
+    let world = project.world();
+    world.begin(WALL_TIME);
     for action in play.actions.iter().chain([&Action::Commit]) {
         let done = match action {
             Action::Pipe(records) => driver.pipe(records.clone()),
             Action::Commit => driver.commit(),
-            Action::Advance(ms) => driver.advance_wall(*ms),
+            Action::Advance(ms) => {
+                world.advance(*ms);
+                driver.advance_wall(*ms)
+            }
             Action::Restart => {
                 restarts += 1;
                 driver.restart(if restarts.is_multiple_of(2) {

@@ -1,6 +1,7 @@
 //! The pipeline whose cases run: its topology, its modules, and the formats of what its cases name.
 
 use super::read;
+use super::world::World;
 use anyhow::{Result, bail};
 use driver::NewProcessor;
 use pipeline::{ModuleRef, Undescribed, Vars};
@@ -16,6 +17,8 @@ pub struct Project {
     /// By digest.
     modules: BTreeMap<String, Module>,
     topics: BTreeMap<String, Topic>,
+    /// Of the case that is played.
+    world: RefCell<Arc<World>>,
 }
 
 /// What cases may do with a topic, and what is in it.
@@ -82,7 +85,17 @@ impl Project {
             topology: Arc::new(topology),
             modules,
             topics,
+            world: RefCell::default(),
         }
+    }
+
+    /// What is outside of the modules from now on.
+    pub fn set_world(&self, world: World) {
+        *self.world.borrow_mut() = Arc::new(world);
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.world.borrow().clone()
     }
 
     pub fn topics(&self) -> &BTreeMap<String, Topic> {
@@ -110,11 +123,12 @@ impl Project {
     pub fn new_processor(&self) -> NewProcessor {
         let modules = self.modules.clone();
         let topology = Arc::clone(&self.topology);
+        let world = self.world();
         Arc::new(move |id, node, step| {
             let module = modules
                 .get(&step.digest)
                 .ok_or_else(|| format!("{} is not loaded", step.module))?;
-            let options = InstanceOptions::of_step(
+            let mut options = InstanceOptions::of_step(
                 step,
                 TaskName {
                     pipeline: topology.name.clone(),
@@ -123,6 +137,7 @@ impl Project {
                     partition: 0,
                 },
             );
+            options.outside = Some(world.clone());
             module.instance(options).map_err(|e| e.to_string())
         })
     }

@@ -109,6 +109,7 @@ impl Node {
             drawing: topology.describe(),
             ..Plan::default()
         };
+        plan.refused.extend(self.lacking(&topology));
         for topic in &partitions.create {
             let count = partitions.counts.get(&topic.name).copied().unwrap_or(1);
             plan.add("create-topic", format!("{}, {count} partitions", topic.name));

@@ -22,6 +22,19 @@ struct TaskLabel {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabel {
+    pipeline: String,
+    step: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    pipeline: String,
+    step: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     pipeline: String,
     state: String,
@@ -83,10 +96,44 @@ impl Node {
             let help = format!("{} since the node started", name.replace('_', " "));
             registry.register(name, help, family);
         }
+        self.add_requests(&mut registry);
         let mut text = String::new();
         match encode(&mut text, &registry) {
             Ok(()) => text,
             Err(error) => format!("# failed to write the metrics: {error}\n"),
+        }
+    }
+
+    /// HTTP requests of modules, by step.
+    fn add_requests(&self, registry: &mut Registry) {
+        let requests = Family::<RequestLabel, Counter>::default();
+        let bytes = Family::<StepLabel, Counter>::default();
+        let milliseconds = Family::<StepLabel, Counter>::default();
+        registry.register(
+            "http_requests",
+            "Requests of modules by outcome: ok is a response of any status",
+            requests.clone(),
+        );
+        registry.register("http_received_bytes", "Bodies of the responses", bytes.clone());
+        registry.register(
+            "http_milliseconds",
+            "Time of all requests together, waiting for their turn included",
+            milliseconds.clone(),
+        );
+        for ((pipeline, step), counts) in self.outbound.counts() {
+            let label = StepLabel { pipeline, step };
+            for (outcome, count) in counts.requests() {
+                let (pipeline, step) = (label.pipeline.clone(), label.step.clone());
+                let label = RequestLabel {
+                    pipeline,
+                    step,
+                    outcome,
+                };
+                requests.get_or_create(&label).inc_by(count);
+            }
+            bytes.get_or_create(&label).inc_by(counts.received_bytes());
+            let ms = u64::try_from(counts.time().as_millis()).unwrap_or(u64::MAX);
+            milliseconds.get_or_create(&label).inc_by(ms);
         }
     }
 }

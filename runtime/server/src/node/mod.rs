@@ -4,7 +4,7 @@
 //! runs by itself (stream threads, coordinators, the watcher of the control topic) is in `runner`.
 
 mod apply;
-
+mod grants;
 mod metrics;
 mod modules;
 mod parse;
@@ -23,6 +23,7 @@ use crate::Config;
 use crate::refusal::{Fault, Refusal};
 use crate::registry::Registry;
 use broker::{Broker, Producer};
+use outbound::Outbound;
 use runner::RunningPipeline;
 use sandbox::{Sandbox, SandboxOptions};
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use worker::control::State;
 
 /// How often a broker that does not answer is tried again at start.
@@ -48,6 +50,7 @@ pub struct Node {
     /// The embedded log, when that is the broker.
     log: Option<local::Log>,
     sandbox: Sandbox,
+    outbound: Outbound,
     memory: rocks::Memory,
     registry: Mutex<Registry>,
     /// Modules in use or asked for, by digest.
@@ -66,7 +69,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     /// Opens everything, then starts the pipelines that the control topic says are running.
-    pub fn start(config: Config) -> Result<Arc<Self>, Refusal> {
+    /// `runtime` does the requests of modules.
+    pub fn start(config: Config, runtime: Handle) -> Result<Arc<Self>, Refusal> {
         let create = |path: &Path| {
             std::fs::create_dir_all(path).map_err(|e| {
                 Refusal::invalid(
@@ -84,6 +88,7 @@ impl Node {
         let registry = Registry::open(broker.clone(), &config.cluster, &config.node)?;
         let node = Arc::new(Self {
             memory: rocks::Memory::new(config.state_memory),
+            outbound: Outbound::new(runtime, config.outbound()),
             config,
             broker,
             log,

@@ -131,6 +131,7 @@ impl RunningPipeline {
         let run = entry.record.run();
         let name = &entry.details.topology.name;
         let config = &node.config;
+        node.check_grants(&entry.details.topology)?;
         let ids: Vec<String> = (0..config.threads)
             .map(|n| placement::thread_id(name, &config.node, n as u32))
             .collect();

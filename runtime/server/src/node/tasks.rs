@@ -3,7 +3,7 @@
 use super::Node;
 use crate::registry::PipelineEntry;
 use rocks::{Database, Directory, Memory};
-use sandbox::{InstanceOptions, Module, TaskName};
+use sandbox::{InstanceOptions, Module, Outside, TaskName};
 use state::Backend;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -82,6 +82,7 @@ fn failed(error: state::Error) -> MakeError {
 pub(crate) struct Factory {
     topology: Arc<Topology>,
     modules: BTreeMap<NodeId, Module>,
+    outside: BTreeMap<NodeId, Arc<dyn Outside>>,
     /// Partitions of every topic that is written by key.
     partitions: HashMap<String, i32>,
     directories: Arc<Directories>,
@@ -109,6 +110,7 @@ impl Factory {
             .map(|(topic, count)| (topic.clone(), *count))
             .collect();
         Ok(Self {
+            outside: node.outside(&topology),
             topology,
             modules,
             partitions,
@@ -141,7 +143,7 @@ impl Factory {
             .modules
             .get(&node)
             .ok_or_else(|| stop(format!("no module for step `{name}`")))?;
-        let options = InstanceOptions::of_step(
+        let mut options = InstanceOptions::of_step(
             step,
             TaskName {
                 pipeline: self.topology.name.clone(),
@@ -150,6 +152,7 @@ impl Factory {
                 partition: id.partition.max(0) as u32,
             },
         );
+        options.outside = self.outside.get(&node).cloned();
         module.instance(options).map_err(|e| stop(e.to_string()))
     }
 }

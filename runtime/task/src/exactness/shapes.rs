@@ -144,6 +144,7 @@ impl Build<'_> {
                 backoff_ms_max: 5,
             },
             limits: Limits::default(),
+            grants: topology::Grants::default(),
         };
         let node = self.node(NodeKind::Module(step), inputs);
         self.modules.insert(node, config);

@@ -238,9 +238,10 @@ fn module(node: &Node, was: &ModuleStep, is: &ModuleStep, changes: &mut Vec<Chan
             format!("{:?}", m.on_error),
             format!("{:?}", m.retries),
             format!("{:?}", m.limits),
+            m.grants.to_string(),
         ]
     };
-    for ((what, from), to) in ["on-error", "retries", "limits"]
+    for ((what, from), to) in ["on-error", "retries", "limits", "grants"]
         .into_iter()
         .zip(debug(was))
         .zip(debug(is))

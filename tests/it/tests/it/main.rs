@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod fire;
+mod grants;
 mod limits;
+mod outbound;
 mod start;
 mod word_count;
 mod wrong_file;
