@@ -15,7 +15,7 @@ use std::sync::Arc;
 const OFFSET_PREFIX: &str = "offset:";
 const STAMP: &[u8] = b"stamp";
 /// Bytes of changelog rows after which memtables are written out, so that little is replayed after a crash.
-const FLUSH_BYTES: usize = 64 << 20;
+const FLUSH_BYTES: usize = 16 << 20;
 /// RocksDB's own log files that are kept: they are for a person who looks into a fault.
 const LOG_FILES_MAX: usize = 2;
 
@@ -231,8 +231,8 @@ impl Backend for Database {
         let mut batch = WriteBatch::default();
         for change in &changes.changes {
             match change {
-                Change::Put { store, key, value } => batch.put_cf(of(*store)?, key, value),
-                Change::Delete { store, key } => batch.delete_cf(of(*store)?, key),
+                Change::Put { store, key, value } => batch.put_cf(of(*store)?, key.as_slice(), value.as_slice()),
+                Change::Delete { store, key } => batch.delete_cf(of(*store)?, key.as_slice()),
             }
         }
         for (store, offset) in &changes.offsets {

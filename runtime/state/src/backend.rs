@@ -2,6 +2,8 @@
 
 use std::ops::Bound;
 
+use crate::bytes::Bytes;
+
 /// What a backend suffered. The task that meets it closes, reopens and catches up from the changelog.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,8 +78,8 @@ impl Bounds {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Put { store: usize, key: Vec<u8>, value: Vec<u8> },
-    Delete { store: usize, key: Vec<u8> },
+    Put { store: usize, key: Bytes, value: Bytes },
+    Delete { store: usize, key: Bytes },
 }
 
 /// One commit of a task, or several together: applied whole or not at all.

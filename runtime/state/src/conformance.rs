@@ -1,6 +1,7 @@
 //! What every [`Backend`] must do, as a test that its own crate runs.
 
 use crate::backend::{Backend, Bounds, Change, Changes, Error};
+use crate::bytes::Bytes;
 
 /// A fresh, empty backend a call.
 pub type Open<'a> = &'a mut dyn FnMut() -> Result<Box<dyn Backend>, Error>;
@@ -29,15 +30,15 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
 fn put(store: usize, key: &[u8], value: &[u8]) -> Change {
     Change::Put {
         store,
-        key: key.to_vec(),
-        value: value.to_vec(),
+        key: Bytes::new(key),
+        value: Bytes::new(value),
     }
 }
 
 fn delete(store: usize, key: &[u8]) -> Change {
     Change::Delete {
         store,
-        key: key.to_vec(),
+        key: Bytes::new(key),
     }
 }
 

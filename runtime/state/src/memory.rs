@@ -86,10 +86,11 @@ impl Backend for Memory {
         for change in &changes.changes {
             match change {
                 Change::Put { store, key, value } => {
-                    Arc::make_mut(inner.live.stores.entry(*store).or_default()).insert(key.clone(), value.clone());
+                    Arc::make_mut(inner.live.stores.entry(*store).or_default())
+                        .insert(key.as_slice().to_vec(), value.as_slice().to_vec());
                 }
                 Change::Delete { store, key } => {
-                    Arc::make_mut(inner.live.stores.entry(*store).or_default()).remove(key);
+                    Arc::make_mut(inner.live.stores.entry(*store).or_default()).remove(key.as_slice());
                 }
             }
         }
@@ -134,6 +135,7 @@ impl Snapshot for View {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::bytes::Bytes;
 
     #[test]
     fn it_conforms() {
@@ -147,8 +149,8 @@ mod tests {
         let put = |value: &[u8], offset| Changes {
             changes: vec![Change::Put {
                 store: 0,
-                key: b"k".to_vec(),
-                value: value.to_vec(),
+                key: Bytes::new(b"k"),
+                value: Bytes::new(value),
             }],
             offsets: vec![(0, offset)],
             ..Changes::default()

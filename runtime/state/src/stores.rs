@@ -318,12 +318,12 @@ impl Stores {
             return Ok(());
         }
         let change = |(store, key, value): (usize, &Bytes, Option<&Bytes>)| {
-            let key = key.as_slice().to_vec();
+            let key = key.clone();
             match value {
                 Some(value) => Change::Put {
                     store,
                     key,
-                    value: value.as_slice().to_vec(),
+                    value: value.clone(),
                 },
                 None => Change::Delete { store, key },
             }
