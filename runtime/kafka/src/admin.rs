@@ -9,6 +9,7 @@ use broker::{
 };
 use rdkafka::admin::{self, AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
 use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use rdkafka_sys::types::RDKafkaErrorCode as Code;
@@ -34,11 +35,12 @@ const END: i64 = -1;
 
 pub(crate) struct Admin {
     client: Arc<AdminClient<Context>>,
+    positions: Arc<BaseConsumer<Context>>,
 }
 
 impl Admin {
-    pub(crate) fn new(client: Arc<AdminClient<Context>>) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Arc<AdminClient<Context>>, positions: Arc<BaseConsumer<Context>>) -> Self {
+        Self { client, positions }
     }
 
     fn of_crate(&self, doing: impl Into<String>, error: &KafkaError) -> Error {
@@ -353,7 +355,9 @@ impl broker::Admin for Admin {
         let doing = format!("read the positions of the group `{group}`");
         let list = PartitionList::of(partitions.iter().map(|p| (&*p.topic, p.partition, 0)))
             .map_err(|e| self.of_cause(doing.clone(), &e))?;
-        let entries = match ffi::group_offsets(self.inner(), group, &list, COMMITTED_WAIT_MAX) {
+        // It has nothing to fetch: what it hears is about its connection, and kept for texts.
+        _ = self.positions.poll(Duration::ZERO);
+        let entries = match ffi::group_offsets(self.positions.client(), group, &list, COMMITTED_WAIT_MAX) {
             Ok(entries) => entries,
             Err(cause) if errors::kind_of(cause.code) == ErrorKind::NotFound => {
                 return Ok(vec![None; partitions.len()]);

@@ -16,11 +16,12 @@ mod producer;
 mod reports;
 mod settings;
 
-use broker::{Broker, ConsumerOptions, Error, ErrorKind, Fencing, Member, MemberOptions, ProducerOptions};
+use broker::{Broker, ConsumerOptions, Error, ErrorKind, Fencing, Isolation, Member, MemberOptions, ProducerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +35,9 @@ pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct Kafka {
     base: settings::Base,
     admin: Arc<AdminClient<Context>>,
+    /// Asks for the positions of groups. A client of its own, since librdkafka follows a null pointer when one without a
+    /// group hears that a coordinator has moved (its issue 5040).
+    positions: Arc<BaseConsumer<Context>>,
 }
 
 impl Kafka {
@@ -67,16 +71,30 @@ impl Kafka {
             let cause = format!("no broker answered within {:.1} s", wait.as_secs_f64());
             return Err(errors::with_last(ErrorKind::Unavailable, doing(), cause, &last));
         }
+        let asking = base.consumer(&ConsumerOptions {
+            group: None,
+            client_id: "wasmill-positions".into(),
+            isolation: Isolation::ReadCommitted,
+            queue_bytes_max: 0,
+            headers: false,
+        });
+        let positions: BaseConsumer<Context> = client_config(asking)
+            .create_with_context(Context::default())
+            .map_err(|e| errors::of_crate(doing(), &e, ""))?;
         Ok(Kafka {
             base,
             admin: Arc::new(admin),
+            positions: Arc::new(positions),
         })
     }
 }
 
 impl Broker for Kafka {
     fn admin(&self) -> Result<Box<dyn broker::Admin>, Error> {
-        Ok(Box::new(admin::Admin::new(Arc::clone(&self.admin))))
+        Ok(Box::new(admin::Admin::new(
+            Arc::clone(&self.admin),
+            Arc::clone(&self.positions),
+        )))
     }
 
     fn member(&self, options: &MemberOptions) -> Result<Box<dyn Member>, Error> {
@@ -133,6 +151,8 @@ impl ClientContext for Context {
         self.remember(reason);
     }
 }
+
+impl ConsumerContext for Context {}
 
 /// A line of librdkafka. It retries what it complains about, so nothing of it is more than a warning here: what cannot
 /// be helped comes back as an error of a call. `CONFWARN` says that a consumer has no use for a producer's setting.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Every look costs the node an answer with all its tasks.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
 const STALL_MAX: Duration = Duration::from_secs(120);
 
 /// Fills a log before the node opens it, lets the node work it off, and checks what is in it afterwards.

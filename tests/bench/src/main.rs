@@ -254,7 +254,8 @@ fn cells(options: &Options) -> Vec<Cell> {
                 ];
                 cells.extend(jobs.map(|(job, threads)| Cell {
                     threads,
-                    records: options.records / 5,
+                    // A record of `burn` costs ten times as much.
+                    records: options.records / if job == Job::Burn { 10 } else { 1 },
                     ..cell(What::Embedded, job, Guarantee::ExactlyOnce)
                 }));
             }
@@ -328,7 +329,7 @@ fn estimate(cell: &Cell, system: System) -> f64 {
     };
     match cell.what {
         What::Throughput | What::Curve => 5.0 + million * (work + 0.5),
-        What::Embedded => 4.0 + million * 8.0,
+        What::Embedded => 4.0 + million * if cell.job == Job::Burn { 8.0 } else { 3.0 },
         What::Restore => 15.0 + million * 2.0 * work,
         What::Crash => 8.0 + million * work / 2.0,
         What::Latency => 36.0,
