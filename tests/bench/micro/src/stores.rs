@@ -2,7 +2,7 @@
 
 use crate::{KEYS, Part, ROWS, key, scattered};
 use state::memory::Memory;
-use state::{Overlay, StoreSpec, Stores};
+use state::{StoreSpec, Stores};
 use std::hint::black_box;
 
 /// Entries of one commit: what 100 ms of a fast `count` change.
@@ -19,28 +19,27 @@ fn spec() -> Vec<StoreSpec> {
     }]
 }
 
-/// Keys that the overlay has not, 20,000 between two commits.
+/// Keys that neither overlay nor cache have, 20,000 of them; they are dropped again, which is counted as well.
 pub fn overlay_insert() -> Part {
-    let (keys, value) = (keys(), state::Bytes::new(&[7; 16]));
+    let keys = keys();
+    let mut stores = Stores::new(spec(), Box::new(Memory::default()), 64 << 20);
     let run = move || {
-        let mut overlay = Overlay::default();
         for key in keys.iter().take(COMMIT) {
-            overlay.set(key.as_bytes(), Some(value.clone()), 1);
+            stores.write(0, key.as_bytes(), Some(&[7; 16]), 1).unwrap();
         }
-        black_box(overlay.len());
+        black_box(stores.uncommitted(0).len());
+        stores.discard();
     };
     (COMMIT, Box::new(run))
 }
 
 /// Keys that the overlay has already.
 pub fn overlay_change() -> Part {
-    let (keys, value, mut overlay) = (keys(), state::Bytes::new(&[7; 16]), Overlay::default());
-    for key in keys.iter().take(COMMIT) {
-        overlay.set(key.as_bytes(), Some(value.clone()), 1);
-    }
+    let keys = keys();
+    let mut stores = Stores::new(spec(), Box::new(Memory::default()), 64 << 20);
     let run = move || {
         for key in keys.iter().take(COMMIT) {
-            overlay.set(key.as_bytes(), Some(value.clone()), 2);
+            stores.write(0, key.as_bytes(), Some(&[7; 16]), 2).unwrap();
         }
     };
     (COMMIT, Box::new(run))
@@ -94,7 +93,7 @@ pub fn rocks_get() -> Part {
     (ROWS, Box::new(run))
 }
 
-/// 20,000 changes in the overlay and to RocksDB in one commit.
+/// 20,000 changes in the overlay and a commit of them, which RocksDB is told of now and then.
 pub fn rocks_commit() -> Part {
     let (keys, (mut stores, folder)) = (keys(), on_rocks(16 << 20));
     let (mut at, mut offset) = (0, 0);
