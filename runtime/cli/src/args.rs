@@ -1,5 +1,9 @@
 //! The command line: what can be typed. What it does is in `commands`.
 
+mod look;
+
+pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +86,9 @@ pub enum Command {
     Query(QueryArgs),
     /// The node, its pipelines, their tasks
     Status,
+    /// Records that failed: list, show, replay
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Write records to a topic, from a file or stdin
     Produce(ProduceArgs),
     /// Read records of a topic

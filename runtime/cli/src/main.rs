@@ -5,6 +5,7 @@ mod cases;
 mod client;
 mod commands;
 mod failure;
+mod moment;
 mod show;
 mod toolchain;
 

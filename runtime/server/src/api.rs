@@ -3,6 +3,8 @@
 //! Everything the command line does is one of these. Field names are kebab-case as in the files; unknown fields of
 //! requests are refused.
 
+pub mod letters;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;

@@ -278,8 +278,12 @@ impl Floor<'_> {
                 None => ("processing", reason.as_str()),
             };
             let cause = Cause {
+                pipeline: &self.plan.pipeline,
+                task: self.plan.task,
+                at: self.run.wall_time,
                 stage,
                 reason,
+                backtrace: "",
                 module,
                 step: name,
                 origin,

@@ -4,6 +4,8 @@
 //! rows, until one row is left; that one is run row by row, so that the failure acted on is the one that the records
 //! one by one would have met first.
 
+use std::sync::Arc;
+
 use record::{Batch, TopicPartition};
 use topology::OnError;
 
@@ -172,9 +174,14 @@ impl Task {
             OnError::DeadLetter => {
                 let reason = reason(&failure);
                 let (module, step) = (self.module(node), self.step(node));
+                let pipeline = Arc::clone(&self.plan.pipeline);
                 let cause = Cause {
+                    pipeline: &pipeline,
+                    task: self.id,
+                    at: wall_time,
                     stage,
                     reason: &reason,
+                    backtrace: backtrace(&failure),
                     module: &module,
                     step: &step,
                     origin,
@@ -267,9 +274,14 @@ impl Task {
                 if self.plan.dead_letters.is_none() || self.rejected > self.options.dead_letters_per_commit_max {
                     return Err(rejected(origin, reason));
                 }
+                let pipeline = Arc::clone(&self.plan.pipeline);
                 let cause = Cause {
+                    pipeline: &pipeline,
+                    task: self.id,
+                    at: wall_time,
                     stage: "production",
                     reason: &reason,
+                    backtrace: "",
                     module: "",
                     step: "",
                     origin,
@@ -295,7 +307,7 @@ impl Task {
             rows: records.len(),
             stream_times: Vec::new().into(),
             wall_time,
-            origin: Some(std::sync::Arc::new(origin)),
+            origin: Some(Arc::new(origin)),
             records,
             entries: Vec::new(),
         })
@@ -330,5 +342,12 @@ fn reason(failure: &Failure) -> String {
     match failure {
         Failure::Trap { cause, .. } => cause.clone(),
         Failure::Guest(text) | Failure::Contract(text) | Failure::Host(text) => text.clone(),
+    }
+}
+
+fn backtrace(failure: &Failure) -> &str {
+    match failure {
+        Failure::Trap { backtrace, .. } => backtrace,
+        _ => "",
     }
 }

@@ -94,6 +94,8 @@ pub enum Order {
 
 #[derive(Debug)]
 pub struct Plan {
+    pub pipeline: Arc<str>,
+    pub task: TaskId,
     pub nodes: Vec<PlanNode>,
     pub sources: Vec<TopicPartition>,
     /// Children of source nodes, in topology order of both.
@@ -147,6 +149,8 @@ impl Plan {
             .collect();
         let (outputs, specs) = (outputs.topics, stores.specs);
         Ok(Self {
+            pipeline: topology.name.as_str().into(),
+            task: id,
             nodes,
             sources,
             roots,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_buffer::ScalarBuffer;
 use record::{Batch, Headers, TopicPartition};
 
-use crate::options::Staged;
+use crate::options::{Staged, TaskId};
 use crate::plan::{OutputTopic, Plan};
 use crate::rows::{MergeError, Rows, append, merge};
 
@@ -25,17 +25,28 @@ impl RunOrigin {
     }
 }
 
+/// What a dead letter keeps of a reason and of a back-trace: a guest may hand over megabytes, and a letter that is much
+/// larger than its record would be refused by the broker that took the record.
+const CAUSE_BYTES_MAX: usize = 4 << 10;
+
 /// Where and why a record failed.
 #[derive(Clone, Debug)]
 pub struct Cause<'a> {
+    pub pipeline: &'a str,
+    pub task: TaskId,
+    /// Milliseconds of wall time; the timestamp of the letter is that of the record.
+    pub at: i64,
     pub stage: &'a str,
     pub reason: &'a str,
+    /// Of a trap; empty otherwise.
+    pub backtrace: &'a str,
     pub module: &'a str,
     pub step: &'a str,
     pub origin: Option<(TopicPartition, i64)>,
 }
 
-/// Row `row` of `records` as a dead letter: as it was, with the cause in its headers.
+/// Row `row` of `records` as a dead letter: as it was, with the cause in headers after its own. `stage` is the first of
+/// them, so that a reader can tell them from those of a record that was a dead letter before.
 pub fn dead_letter(records: &Batch, row: usize, cause: &Cause<'_>) -> Batch {
     let mut headers: Vec<(String, Option<Vec<u8>>)> =
         records.headers().map(|h| h.row(row).to_vec()).unwrap_or_default();
@@ -43,9 +54,15 @@ pub fn dead_letter(records: &Batch, row: usize, cause: &Cause<'_>) -> Batch {
         headers.push((format!("wasmill.error.{name}"), Some(value.as_bytes().to_vec())));
     };
     add("stage", cause.stage);
-    add("reason", cause.reason);
+    add("reason", cut(cause.reason));
     add("module", cause.module);
     add("step", cause.step);
+    add("pipeline", cause.pipeline);
+    add("task", &cause.task.to_string());
+    add("at", &cause.at.to_string());
+    if !cause.backtrace.is_empty() {
+        add("backtrace", cut(cause.backtrace));
+    }
     if let Some((partition, offset)) = &cause.origin {
         add("topic", &partition.topic);
         add("partition", &partition.partition.to_string());
@@ -60,6 +77,10 @@ pub fn dead_letter(records: &Batch, row: usize, cause: &Cause<'_>) -> Batch {
         Some(Headers::from_rows(vec![headers])),
     )
     .unwrap_or(one)
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(CAUSE_BYTES_MAX)).unwrap_or(text)
 }
 
 /// Rows of a run for each output topic, in parts that are to be brought into order.

@@ -369,15 +369,20 @@ fn dead_letters_say_where_they_come_from() {
             );
         }
     }
-    let headers = |reason: &str, offset: i64| {
+    let headers = |reason: &str, more: &str, offset: i64| {
         format!(
             "wasmill.error.stage=processing wasmill.error.reason={reason} wasmill.error.module=obedient@1 \
-             wasmill.error.step=step wasmill.error.topic=in wasmill.error.partition=3 wasmill.error.offset={offset}"
+             wasmill.error.step=step wasmill.error.pipeline=p wasmill.error.task=0_3 wasmill.error.at=0{more} \
+             wasmill.error.topic=in wasmill.error.partition=3 wasmill.error.offset={offset}"
         )
     };
     let expected = [
-        ("dead".to_owned(), 1, headers("no", 5)),
-        ("trap".to_owned(), 3, headers("unreachable", 7)),
+        ("dead".to_owned(), 1, headers("no", "", 5)),
+        (
+            "trap".to_owned(),
+            3,
+            headers("unreachable", " wasmill.error.backtrace=0: f", 7),
+        ),
     ];
     assert_eq!(found, expected);
     assert_eq!(task.metrics().dead_letters, 2);

@@ -70,5 +70,5 @@ pub fn is_internal_topic(pipeline: &str, topic: &str) -> bool {
     let Some(rest) = topic.strip_prefix(pipeline).and_then(|rest| rest.strip_prefix('-')) else {
         return false;
     };
-    rest == "placement" || rest == "token" || rest.ends_with("-changelog") || rest.ends_with("-repartition")
+    matches!(rest, "placement" | "token" | "replays") || rest.ends_with("-changelog") || rest.ends_with("-repartition")
 }

@@ -129,7 +129,8 @@ fn letter(project: &Project, record: &Record) -> Row {
         let name = name.trim_start_matches(CAUSE);
         let text = String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
         match name {
-            "topic" | "partition" => {}
+            // Of where and when it ran, not of what came of it.
+            "topic" | "partition" | "pipeline" | "task" | "at" | "backtrace" => {}
             "offset" => _ = row.insert("offset".into(), text.parse::<i64>().map_or(Value::Null, Value::from)),
             name => _ = row.insert(name.to_owned(), text.into()),
         }

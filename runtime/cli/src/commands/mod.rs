@@ -1,5 +1,6 @@
 //! One file per group of commands; here is which command runs what.
 
+mod dead_letters;
 mod doctor;
 mod file;
 mod module;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Pipeline(command) => pipeline::run(global, &client, command),
         Command::Query(args) => query::run(global, &client, &args),
         Command::Status => status::run(global, &client),
+        Command::DeadLetters(command) => dead_letters::run(global, &client, command),
         Command::Produce(args) => records::produce(&client, &args),
         Command::Consume(args) => records::consume(&client, &args),
         Command::Topics(command) => topics::run(global, &client, command),

@@ -5,6 +5,7 @@
 
 mod apply;
 mod grants;
+mod letters;
 mod metrics;
 mod modules;
 mod parse;

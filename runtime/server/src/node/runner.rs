@@ -433,10 +433,12 @@ impl StreamThread {
         options.delivery_timeout_ms = options.transaction_timeout_ms.saturating_sub(1_000).max(1_000);
         options.fetch_queue_bytes_max = config.queue_memory;
         options.session_timeout_ms = config.session_timeout.as_millis() as u64;
-        options.headers = topology.nodes.iter().any(|n| match &n.kind {
-            NodeKind::Module(step) => step.needs_headers,
-            _ => false,
-        });
+        // A dead letter carries the headers of its record, whatever the modules ask for.
+        options.headers = topology.dead_letters.is_some()
+            || topology.nodes.iter().any(|n| match &n.kind {
+                NodeKind::Module(step) => step.needs_headers,
+                _ => false,
+            });
         options.steps = steps::watch(self.index);
         if topology.guarantee == Guarantee::AtLeastOnce {
             let committer = Committer {

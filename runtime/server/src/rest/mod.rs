@@ -1,6 +1,7 @@
 //! REST: the routes of a node. Handlers turn requests into calls of [`Node`] on a blocking thread and back; nothing is
 //! decided here.
 
+mod letters;
 mod openapi;
 mod routes;
 
@@ -34,6 +35,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/pipelines/{name}/pause", post(routes::pause))
         .route("/v1/pipelines/{name}/resume", post(routes::resume))
         .route("/v1/pipelines/{name}/stores/{store}/entries", get(routes::query))
+        .route("/v1/pipelines/{name}/dead-letters", get(letters::list))
+        .route("/v1/pipelines/{name}/dead-letters/replay", post(letters::replay))
+        .route("/v1/pipelines/{name}/dead-letters/{id}", get(letters::show))
         .route("/v1/topics", get(routes::topics).post(routes::create_topic))
         .route("/v1/topics/{topic}", delete(routes::delete_topic))
         .route("/v1/topics/{topic}/records", get(routes::consume).post(routes::produce))

@@ -24,6 +24,10 @@ use utoipa::OpenApi;
         api::Consumed,
         api::QueryRequest,
         api::QueryAnswer,
+        api::letters::DeadLetters,
+        api::letters::DeadLetter,
+        api::letters::ReplayRequest,
+        api::letters::ReplayAnswer,
     ))
 )]
 struct Schemas;
@@ -37,7 +41,7 @@ type Route = (
     Option<&'static str>,
 );
 
-const ROUTES: [Route; 18] = [
+const ROUTES: &[Route] = &[
     (
         "get",
         "/v1/status",
@@ -118,6 +122,27 @@ const ROUTES: [Route; 18] = [
         None,
         Some("QueryAnswer"),
     ),
+    (
+        "get",
+        "/v1/pipelines/{name}/dead-letters",
+        "Records that failed and why, the newest first",
+        None,
+        Some("DeadLetters"),
+    ),
+    (
+        "get",
+        "/v1/pipelines/{name}/dead-letters/{id}",
+        "One of them with its bytes, by PARTITION:OFFSET",
+        None,
+        Some("DeadLetter"),
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/dead-letters/replay",
+        "Writes their records back, each once",
+        Some("ReplayRequest"),
+        Some("ReplayAnswer"),
+    ),
     ("get", "/v1/topics", "Topics of the log", None, None),
     ("post", "/v1/topics", "Creates a topic", Some("CreateTopic"), None),
     (
@@ -142,7 +167,7 @@ pub async fn document() -> Json<Value> {
         _ => Map::new(),
     };
     let mut paths = Map::new();
-    for route in ROUTES {
+    for route in ROUTES.iter().copied() {
         let (method, path, ..) = route;
         let operations = paths.entry(path).or_insert_with(|| json!({}));
         if let Value::Object(operations) = operations {
