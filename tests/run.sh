@@ -31,7 +31,7 @@ fi
 section "guests"
 export WASMILL_GUESTS=$CARGO_TARGET_DIR/guest-components
 mkdir -p "$WASMILL_GUESTS"
-for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass examples/enrich/enrich tests/guests/misbehave; do
+for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass examples/enrich/enrich tests/guests/misbehave tests/guests/talk; do
   CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
 done
 

@@ -9,6 +9,7 @@ use crate::bindings::wasmill::streams::answers::{Answer, Disposition, Emitted, O
 use crate::bindings::wasmill::streams::description::{Attribute, Description};
 use crate::columns::{ColumnBuilder, bitmap, set_bit};
 use crate::format::{Datum, Format, FromBytes, Undecodable};
+use crate::log;
 use crate::module::{Module, port};
 
 /// What a short form is described with: the names of the formats of its input's and output's values.
@@ -52,6 +53,7 @@ pub fn filter<'a, A: FromBytes<'a>>(batch: &'a Batch, keep: impl Fn(A) -> bool) 
     for (row, value) in batch.values.iter().enumerate() {
         match read(value) {
             Ok(Some(value)) => {
+                log::at(Some(row as u32));
                 if keep(value) {
                     set_bit(&mut bits, row);
                 }
@@ -60,6 +62,7 @@ pub fn filter<'a, A: FromBytes<'a>>(batch: &'a Batch, keep: impl Fn(A) -> bool) 
             Err(error) => outcomes.push(rejected(row, error.into())),
         }
     }
+    log::at(None);
     Answer {
         emitted: Emitted::Selected(bits),
         outcomes,
@@ -72,6 +75,7 @@ pub fn map_values<'a, A: FromBytes<'a>, D: Datum>(batch: &'a Batch, map: impl Fn
     for (row, value) in batch.values.iter().enumerate() {
         match read(value) {
             Ok(Some(value)) => {
+                log::at(Some(row as u32));
                 let sent = out.causes.len();
                 out.send(row, map(value));
                 out.end(row, sent);
@@ -92,6 +96,7 @@ pub fn flat_map_values<'a, A: FromBytes<'a>, I: IntoIterator<Item: Datum>>(
     for (row, value) in batch.values.iter().enumerate() {
         match read(value) {
             Ok(Some(value)) => {
+                log::at(Some(row as u32));
                 let sent = out.causes.len();
                 for value in map(value) {
                     out.send(row, value);
@@ -169,6 +174,7 @@ impl Out {
     }
 
     fn answer(self) -> Answer {
+        log::at(None);
         if self.causes.is_empty() {
             return Answer {
                 emitted: Emitted::Nothing,

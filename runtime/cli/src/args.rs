@@ -2,7 +2,7 @@
 
 mod look;
 
-pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand};
+pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand, LogsArgs, TapArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -68,6 +68,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Turn a core module with our bindings into a component
     Componentize(ComponentizeArgs),
+    /// Build, run on the embedded log, and take over every saved change, with the state kept
+    Dev(DevArgs),
     /// Run the cases of a pipeline: input, fake time, restarts, expected output and state
     Test(TestArgs),
     /// Check a pipeline file without a node
@@ -89,6 +91,11 @@ pub enum Command {
     /// Records that failed: list, show, replay
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// What modules write, with the record that it is about
+    Logs(LogsArgs),
+    /// Records that pass between steps, live, as JSON lines
+    #[command(after_help = look::TAP)]
+    Tap(TapArgs),
     /// Write records to a topic, from a file or stdin
     Produce(ProduceArgs),
     /// Read records of a topic
@@ -133,6 +140,20 @@ pub struct NodeArgs {
 pub struct RunArgs {
     /// pipeline.toml, or a component whose ports become topics of the same names
     pub file: PathBuf,
+    #[command(flatten)]
+    pub vars: VarArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// Folder with pipeline.toml, and the sources of its modules in it or in folders of it
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Run the cases after every change
+    #[arg(long)]
+    pub test: bool,
     #[command(flatten)]
     pub vars: VarArgs,
     #[command(flatten)]
@@ -198,7 +219,7 @@ pub struct ComponentizeArgs {
     pub output: PathBuf,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct TestArgs {
     /// Folder with pipeline.toml and cases/
     #[arg(default_value = ".")]
@@ -206,9 +227,49 @@ pub struct TestArgs {
     /// Only cases whose names contain this
     #[arg(long)]
     pub only: Option<String>,
+    #[command(flatten)]
+    pub vars: VarArgs,
     /// Seed of the random cuts; a failure prints the one to repeat
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Make a case of the traffic of a running pipeline, instead of running any: its input, and what the running version
+    /// gives for it
+    #[arg(long, value_name = "PIPELINE", conflicts_with = "only")]
+    pub record: Option<String>,
+    /// With --record: input records at most
+    #[arg(long, default_value_t = 100, requires = "record")]
+    pub limit: usize,
+    /// With --record: the newest records of the topics, or the first ones
+    #[arg(long, value_enum, default_value_t = RecordFrom::Newest, requires = "record")]
+    pub from: RecordFrom,
+    /// With --record: name of the case; default: recorded-1, -2, …
+    #[arg(long, requires = "record")]
+    pub name: Option<String>,
+    /// With --record: also what the stores hold in the end
+    #[arg(long, requires = "record")]
+    pub stores: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordFrom {
+    Newest,
+    Earliest,
+}
+
+impl Default for TestArgs {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("."),
+            only: None,
+            vars: VarArgs::default(),
+            seed: 1,
+            record: None,
+            limit: 100,
+            from: RecordFrom::Newest,
+            name: None,
+            stores: false,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

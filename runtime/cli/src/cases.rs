@@ -9,12 +9,14 @@ mod lines;
 mod outcome;
 mod play;
 mod project;
+mod record;
 mod report;
 #[cfg(test)]
 mod tests;
 mod world;
 
 use crate::args::{Format, Global, TestArgs};
+use crate::client::Client;
 use crate::failure::{Code, Exit};
 use crate::show;
 use anyhow::{Context, Result, bail};
@@ -22,8 +24,12 @@ use project::Project;
 use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &TestArgs) -> Result<()> {
+    if let Some(pipeline) = &args.record {
+        return record::run(global, &Client::new(&global.node), args, pipeline);
+    }
     let dir = &args.dir;
     let projects = projects(dir)?;
+    let vars = crate::commands::file::vars(&args.vars)?;
     let mut reports = Vec::new();
     let mut there = 0;
     for folder in projects {
@@ -35,7 +41,7 @@ pub fn run(global: &Global, args: &TestArgs) -> Result<()> {
         if chosen.is_empty() {
             continue;
         }
-        let project = Project::load(&folder)?;
+        let project = Project::load(&folder, &vars)?;
         for case in chosen {
             let report = play::case(&project, &name(case), case, args.seed)?;
             if global.format == Format::Text {
@@ -96,7 +102,7 @@ fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// In the order of their names.
-fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     let read = |e: std::io::Error| anyhow::anyhow!("failed to read `{}`: {e}", dir.display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(read)? {

@@ -5,12 +5,16 @@ use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use server::api::Problem;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use ureq::Agent;
 use ureq::http::Response;
 
 /// A module of 20 MB compiles for up to a minute on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A node that streams says something every 5 s.
+const SILENCE: Duration = Duration::from_secs(30);
 
 pub struct Client {
     agent: Agent,
@@ -38,6 +42,33 @@ impl Client {
         self.read(request.call())
     }
 
+    /// Lines of an answer that may go on for ever; `each` says whether to read on. Empty lines are signs of life.
+    pub fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut each: impl FnMut(&str) -> Result<bool>,
+    ) -> Result<()> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in query {
+            request = request.query(name, value);
+        }
+        let request = request
+            .config()
+            .timeout_global(None)
+            .timeout_per_read(Some(SILENCE))
+            .build();
+        let answer = self.checked(request.call())?;
+        let gone = |e: std::io::Error| Exit::ours(format!("the node at {} went away: {e}", self.base));
+        for line in BufReader::new(answer.into_body().into_reader()).lines() {
+            let line = line.map_err(gone)?;
+            if !line.is_empty() && !each(&line)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     pub fn get_text(&self, path: &str) -> Result<String> {
         let answer = self.agent.get(format!("{}{path}", self.base)).call();
         let mut answer = self.checked(answer)?;
@@ -45,6 +76,13 @@ impl Client {
             .body_mut()
             .read_to_string()
             .map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))
+    }
+
+    pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let answer = self.agent.get(format!("{}{path}", self.base)).call();
+        let mut answer = self.checked(answer)?;
+        let read = answer.body_mut().with_config().limit(1 << 30).read_to_vec();
+        read.map_err(|e| Exit::ours(format!("failed to read the node's answer: {e}")))
     }
 
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {

@@ -4,6 +4,7 @@ mod args;
 mod cases;
 mod client;
 mod commands;
+mod dev;
 mod failure;
 mod moment;
 mod show;

@@ -44,6 +44,21 @@ pub fn build(folder: &Path) -> Result<Built> {
     bail!("`{}` has neither wasmill.toml nor Cargo.toml", folder.display())
 }
 
+/// What [`build`] would make in `folder`; `None` where it can make nothing.
+pub fn name(folder: &Path) -> Option<String> {
+    let recipe = folder.join("wasmill.toml");
+    if !recipe.exists() {
+        return crate_name(folder).ok();
+    }
+    let recipe: Recipe = toml::from_str(&std::fs::read_to_string(recipe).ok()?).ok()?;
+    Some(name_of(&recipe.build))
+}
+
+fn name_of(build: &Build) -> String {
+    let stem = build.output.file_stem().map(|s| s.to_string_lossy().into_owned());
+    build.name.clone().or(stem).unwrap_or_else(|| "module".into())
+}
+
 fn by_recipe(folder: &Path, build: Build) -> Result<Built> {
     let (program, arguments) = build
         .command
@@ -57,11 +72,9 @@ fn by_recipe(folder: &Path, build: Build) -> Result<Built> {
     if !status.success() {
         bail!("`{}` ended with {status}", build.command.join(" "));
     }
-    let core = folder.join(&build.output);
-    let stem = core.file_stem().map(|s| s.to_string_lossy().into_owned());
     Ok(Built {
-        name: build.name.or(stem).unwrap_or_else(|| "module".into()),
-        core,
+        name: name_of(&build),
+        core: folder.join(&build.output),
     })
 }
 

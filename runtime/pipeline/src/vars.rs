@@ -33,6 +33,21 @@ impl Vars {
         Ok(())
     }
 
+    /// What was given, as `--set` would give it: for those who send it on as text.
+    pub fn texts(&self) -> impl Iterator<Item = (String, String)> {
+        self.given.iter().map(|(name, given)| {
+            let text = match given {
+                Given::Text(text) | Given::Value(Kind::Text(text)) => text.clone(),
+                Given::Value(Kind::Integer(integer)) => integer.to_string(),
+                Given::Value(Kind::Float(float)) => float.to_string(),
+                Given::Value(Kind::Boolean(boolean)) => boolean.to_string(),
+                // `file` takes scalars only.
+                Given::Value(_) => String::new(),
+            };
+            (name.clone(), text)
+        })
+    }
+
     /// `--vars FILE`: names and values.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::columns::{Lowered, LoweredHeaders};
 use crate::error::Error;
 use crate::failure;
 use crate::host::{Host, Phase};
-use crate::log::Log;
+use crate::log::{Log, LogSink};
 use crate::module::{Module, new_store, start_call};
 use crate::outside::{Outside, Reach};
 use crate::settings::{self, Setting};
@@ -35,9 +35,13 @@ pub struct TaskName {
 #[derive(Clone, Debug, Default)]
 pub struct InstanceOptions {
     pub limits: Limits,
+    /// `name@version` that logs, failures and dead letters call it; `None`: as it calls itself.
+    pub name: Option<String>,
     /// Parameters by name, checked and with defaults filled in; durations in milliseconds and sizes in bytes.
     pub settings: Vec<(String, Value)>,
     pub task: TaskName,
+    /// Where the guest's messages go beside `tracing`.
+    pub log: Option<Arc<dyn LogSink>>,
     /// Columns that only a module that asked for them gets.
     pub needs_headers: bool,
     pub needs_origin: bool,
@@ -53,8 +57,10 @@ impl InstanceOptions {
         let settings = step.params.iter().map(|(name, value)| (name.clone(), value.clone()));
         Self {
             limits: step.limits,
+            name: Some(format!("{}@{}", step.module, step.version)),
             settings: settings.collect(),
             task,
+            log: None,
             needs_headers: step.needs_headers,
             needs_origin: step.needs_origin,
             needs_stream_times: step.needs_stream_times,
@@ -90,8 +96,9 @@ impl Instance {
             return Err(Error::NotGranted { module, lacking });
         }
         let settings = settings::check(module.description(), mem::take(&mut options.settings))?;
-        let name = module.name();
-        let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second);
+        let name = options.name.take().unwrap_or_else(|| module.name());
+        let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second)
+            .with_sink(options.log.clone());
         let outputs = module.description().outputs.len();
         Ok(Self {
             module,
@@ -112,6 +119,7 @@ impl Instance {
                 self.options.task.clone(),
                 self.options.limits.log_lines_per_second,
             )
+            .with_sink(self.options.log.clone())
         };
         let log = self.log.take().unwrap_or_else(fresh);
         let inner = &self.module.inner;

@@ -36,5 +36,6 @@ mod timers;
 pub use engine::{CACHED_ARTIFACTS_MAX, EPOCH_MS, Sandbox, SandboxOptions};
 pub use error::Error;
 pub use instance::{InstanceOptions, TaskName};
+pub use log::{GuestLine, LogSink};
 pub use module::Module;
 pub use outside::{Allowance, Cause, Outside, Problem, Request, Response};

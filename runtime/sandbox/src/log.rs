@@ -1,7 +1,10 @@
 //! `wasmill:log`: a guest's messages become `tracing` events that say whose they are and which record they are about.
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use record::TopicPartition;
 use task::processor::Origin;
 use tracing::Level;
 use wasmtime::Result;
@@ -20,8 +23,30 @@ const LAST_WORDS_BYTES_MAX: usize = 500;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// Where messages go beside `tracing`: a node keeps the last ones for those who ask.
+pub trait LogSink: Send + Sync + Debug {
+    /// The finest level that is wanted. Asked for every message.
+    fn level(&self) -> Level;
+
+    /// Must not wait: it is called while the guest runs.
+    fn write(&self, line: GuestLine<'_>);
+}
+
+/// A message of a guest, after the limits on rate and length.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestLine<'a> {
+    pub level: Level,
+    /// `name@version`.
+    pub module: &'a str,
+    pub task: &'a TaskName,
+    /// The record that it is about, where the guest named one.
+    pub record: Option<(&'a TopicPartition, i64)>,
+    pub message: &'a str,
+}
+
 /// The log of one instance.
 pub(crate) struct Log {
+    sink: Option<Arc<dyn LogSink>>,
     module: String,
     task: TaskName,
     lines_per_second: u32,
@@ -34,6 +59,7 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn new(module: String, task: TaskName, lines_per_second: u32) -> Self {
         Self {
+            sink: None,
             module,
             task,
             lines_per_second,
@@ -42,6 +68,10 @@ impl Log {
             dropped: 0,
             last_error: None,
         }
+    }
+
+    pub(crate) fn with_sink(self, sink: Option<Arc<dyn LogSink>>) -> Self {
+        Self { sink, ..self }
     }
 
     /// The last message of level `error` in the running call: the SDKs write one before they give up.
@@ -59,7 +89,7 @@ impl Log {
             let dropped = std::mem::take(&mut self.dropped);
             self.emit(
                 Level::WARN,
-                "",
+                None,
                 &format!(
                     "{dropped} messages left out, more than {} a second (`limits.log`)",
                     self.lines_per_second
@@ -68,7 +98,7 @@ impl Log {
         }
     }
 
-    fn write(&mut self, level: Level, record: &str, message: &str, now: Instant) {
+    fn write(&mut self, level: Level, record: Record<'_>, message: &str, now: Instant) {
         if level == Level::ERROR {
             // One line, since it becomes part of one; a Rust panic has its place and its message on two.
             let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -90,7 +120,18 @@ impl Log {
         self.emit(level, record, cut(message, MESSAGE_BYTES_MAX));
     }
 
-    fn emit(&self, level: Level, record: &str, message: &str) {
+    fn emit(&self, level: Level, record: Record<'_>, message: &str) {
+        if let Some(sink) = self.sink.as_ref().filter(|sink| level <= sink.level()) {
+            sink.write(GuestLine {
+                level,
+                module: &self.module,
+                task: &self.task,
+                record,
+                message,
+            });
+        }
+        let record = record.map(|(partition, offset)| format!("{partition}@{offset}"));
+        let record = record.unwrap_or_default();
         // A macro's level must be known when it is compiled.
         macro_rules! event {
             ($level:expr) => {
@@ -119,17 +160,21 @@ impl Log {
 impl wit::Host for Host {
     fn enabled(&mut self) -> Result<wit::Level> {
         self.allow("log.enabled", |_| true)?;
-        Ok(if tracing::enabled!(target: TARGET, Level::TRACE) {
-            wit::Level::Trace
-        } else if tracing::enabled!(target: TARGET, Level::DEBUG) {
-            wit::Level::Debug
-        } else if tracing::enabled!(target: TARGET, Level::INFO) {
-            wit::Level::Info
-        } else if tracing::enabled!(target: TARGET, Level::WARN) {
-            wit::Level::Warn
-        } else {
-            wit::Level::Error
-        })
+        let wanted = self.log.sink.as_ref().map(|sink| sink.level());
+        let wanted = |level: Level| wanted.is_some_and(|wanted| level <= wanted);
+        Ok(
+            if wanted(Level::TRACE) || tracing::enabled!(target: TARGET, Level::TRACE) {
+                wit::Level::Trace
+            } else if wanted(Level::DEBUG) || tracing::enabled!(target: TARGET, Level::DEBUG) {
+                wit::Level::Debug
+            } else if wanted(Level::INFO) || tracing::enabled!(target: TARGET, Level::INFO) {
+                wit::Level::Info
+            } else if wanted(Level::WARN) || tracing::enabled!(target: TARGET, Level::WARN) {
+                wit::Level::Warn
+            } else {
+                wit::Level::Error
+            },
+        )
     }
 
     fn write(&mut self, level: wit::Level, message: String, row: Option<u32>) -> Result<()> {
@@ -142,25 +187,22 @@ impl wit::Host for Host {
             wit::Level::Error => Level::ERROR,
         };
         let record = match (self.phase, row) {
-            (Phase::Process { .. }, Some(row)) => record_name(&self.context.origin, row),
-            _ => String::new(),
+            (Phase::Process { .. }, Some(row)) => record_at(&self.context.origin, row),
+            _ => None,
         };
-        self.log.write(level, &record, &message, Instant::now());
+        self.log.write(level, record, &message, Instant::now());
         Ok(())
     }
 }
 
-/// `topic-partition@offset`; empty where the row is not known: a wrong row in a log line is no reason to trap.
-fn record_name(origin: &Origin, row: u32) -> String {
+/// Where a record was read.
+type Record<'a> = Option<(&'a TopicPartition, i64)>;
+
+/// `None` where the row is not known: a wrong row in a log line is no reason to trap.
+fn record_at(origin: &Origin, row: u32) -> Record<'_> {
     let row = row as usize;
-    let place = origin
-        .partition_of
-        .get(row)
-        .and_then(|at| origin.partitions.get(*at as usize));
-    match place.zip(origin.offsets.get(row)) {
-        Some((partition, offset)) => format!("{partition}@{offset}"),
-        None => String::new(),
-    }
+    let partition = origin.partitions.get(*origin.partition_of.get(row)? as usize)?;
+    Some((partition, *origin.offsets.get(row)?))
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {
@@ -170,17 +212,16 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use record::TopicPartition;
 
     #[test]
     fn counts_what_is_over_the_rate() {
         let mut log = Log::new("m@1".into(), TaskName::default(), 2);
         let start = Instant::now();
         for _ in 0..5 {
-            log.write(Level::INFO, "", "x", start);
+            log.write(Level::INFO, None, "x", start);
         }
         assert_eq!((log.lines, log.dropped), (2, 3));
-        log.write(Level::ERROR, "", "panicked at src/lib.rs:3:\n  boom", start + WINDOW);
+        log.write(Level::ERROR, None, "panicked at src/lib.rs:3:\n  boom", start + WINDOW);
         assert_eq!(
             (log.lines, log.dropped, log.last_error()),
             (1, 0, Some("panicked at src/lib.rs:3: boom"))
@@ -197,8 +238,8 @@ mod tests {
             offsets: vec![10, 11],
         };
         assert_eq!(
-            (record_name(&origin, 1), record_name(&origin, 2)),
-            ("b-7@11".into(), String::new())
+            (record_at(&origin, 1), record_at(&origin, 2)),
+            (Some((&TopicPartition::new("b", 7), 11)), None)
         );
         assert_eq!(cut("aä", 2), "a");
     }

@@ -4,6 +4,8 @@
 //! requests are refused.
 
 pub mod letters;
+pub mod logs;
+pub mod tap;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +39,15 @@ pub struct Module {
     pub new: bool,
 }
 
+/// `POST /v1/modules`; the body is the component.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AddModule {
+    /// Register it as `VERSION+dev.DIGEST8`.
+    #[serde(default)]
+    pub dev: bool,
+}
+
 /// A pipeline file as it is applied or planned.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -48,7 +59,8 @@ pub struct ApplyRequest {
     pub file_name: String,
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
-    /// Modules that the file names by path: path as it stands there → digest of the registered module.
+    /// Modules that the file names by path: path as it stands there → digest of the registered module. Also
+    /// `name@version` of the file → another module in its place.
     #[serde(default)]
     pub paths: BTreeMap<String, String>,
 }

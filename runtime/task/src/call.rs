@@ -10,6 +10,7 @@ use crate::plan::{Child, Plan, Work};
 use crate::processor::{Context, Failure, Input, Now, Origin, Processor, RowOutcome};
 use crate::rows::{Lineage, Rows};
 use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
+use crate::watch::{self, Watching};
 
 /// What a source row is to suffer because of a row that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Run {
     pub records: Batch,
     /// What goes to which node, at which position among the children of its beginning.
     pub entries: Vec<Entry>,
+    /// Of what it began with, in a punctuation or a flush: what is looked at.
+    pub watching: Watching,
 }
 
 #[derive(Clone, Debug)]
@@ -106,11 +109,23 @@ pub struct Floor<'a> {
     pub run: &'a Run,
     pub collected: Collected,
     pub counts: Counts,
+    pub watching: Watching,
 }
 
 impl Floor<'_> {
     /// Lets `node` work on `rows`, which are at least one.
     pub fn work(&mut self, node: usize, rows: &Rows) -> Result<Vec<Out>, Halt> {
+        let outs = self.work_on(node, rows)?;
+        if self.watching.is_some() {
+            for out in &outs {
+                let made = rows.derive(out.batch.clone(), &out.lineage, 0, false);
+                watch::keep(&mut self.watching, self.plan, node, out.port, &made);
+            }
+        }
+        Ok(outs)
+    }
+
+    fn work_on(&mut self, node: usize, rows: &Rows) -> Result<Vec<Out>, Halt> {
         let Some(planned) = self.plan.nodes.get(node) else {
             return Ok(Vec::new());
         };
@@ -157,6 +172,7 @@ impl Floor<'_> {
             return Ok(());
         };
         self.count(node, rows.len());
+        watch::keep(&mut self.watching, self.plan, node, 0, &rows);
         let keys = rows.batch.keys();
         let nulls = arrow_array::Array::null_count(keys);
         if !*keyed || nulls == 0 {

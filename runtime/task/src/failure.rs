@@ -310,6 +310,7 @@ impl Task {
             origin: Some(Arc::new(origin)),
             records,
             entries: Vec::new(),
+            watching: None,
         })
     }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use record::Batch;
 
+use crate::watch::Watch;
+
 /// Settings of a task that do not change what it computes.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -26,6 +28,8 @@ pub struct Options {
     pub partition_count_of: HashMap<String, i32>,
     /// Records that the broker may refuse between two commits before the task stops.
     pub dead_letters_per_commit_max: usize,
+    /// Who looks at rows between nodes.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 impl Default for Options {
@@ -38,6 +42,7 @@ impl Default for Options {
             max_task_idle_ms: 0,
             partition_count_of: HashMap::new(),
             dead_letters_per_commit_max: 1000,
+            watch: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, Store
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
+use crate::watch::Watch;
 
 /// Where an output row goes: an input port of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Child {
 /// A child of a source node, and which of the plan's sources that node reads.
 #[derive(Clone, Debug)]
 pub struct Root {
+    /// The source node.
+    pub node: usize,
     pub child: Child,
     pub queues: Vec<bool>,
 }
@@ -108,6 +111,7 @@ pub struct Plan {
     pub changelogs: Vec<TopicPartition>,
     /// The store of times.
     pub times: Option<usize>,
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 impl Plan {
@@ -160,6 +164,7 @@ impl Plan {
             stores: specs,
             changelogs,
             times,
+            watch: options.watch.clone(),
         })
     }
 
@@ -332,6 +337,7 @@ fn roots(
         let queues: Vec<bool> = topics.iter().map(|t| read.iter().any(|r| r == t)).collect();
         for child in nodes.get(index).into_iter().flat_map(|n| n.ports.iter().flatten()) {
             roots.push(Root {
+                node: index,
                 child: *child,
                 queues: queues.clone(),
             });

@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::options::Ran;
 use crate::plan::Work;
 use crate::processor::{Failure, Now};
-use crate::rows::Lineage;
+use crate::rows::{Lineage, Rows};
 use crate::schedules::{Clock, ScheduleId};
 use crate::task::Task;
+use crate::watch;
 
 impl Task {
     /// Fires a punctuation that is due.
@@ -118,6 +119,16 @@ impl Task {
                 });
             }
         }
+        let mut watching = watch::begin(self.plan.watch.as_ref());
+        for out in &outs {
+            let made = Rows {
+                batch: out.batch.clone(),
+                ports: Vec::new(),
+                roots: None,
+                paths: None,
+            };
+            watch::keep(&mut watching, &self.plan, node, out.port, &made);
+        }
         let records = match outs.as_slice() {
             [only] => only.batch.clone(),
             _ => Batch::concat(&records.iter().flatten().collect::<Vec<_>>())?,
@@ -129,6 +140,7 @@ impl Task {
             origin: None,
             records,
             entries,
+            watching,
         })
     }
 

@@ -7,10 +7,12 @@ use crate::error::Error;
 use crate::failure::What;
 use crate::options::Ran;
 use crate::queue::{Limits, Picked, Taken, pick};
+use crate::rows::Rows;
 use crate::schedules::Clock;
 use crate::stage::RunOrigin;
 use crate::task::Task;
 use crate::walk::{Made, walk};
+use crate::watch;
 
 /// Failing again and again with ever fewer rows must end: half a run a time, a cut, a change of paths, a change of mode.
 const ATTEMPTS_MAX: usize = 100_000;
@@ -143,6 +145,8 @@ impl Task {
         for (total, node) in self.metrics.nodes.iter_mut().zip(made.counts.nodes) {
             total.add(node);
         }
+        watch::tell(&self.plan, run, run.watching.clone());
+        watch::tell(&self.plan, run, made.watching);
         self.metrics.records_out += self.stage.add(&self.plan.outputs, made.outputs, run.origin.as_ref());
     }
 
@@ -155,34 +159,36 @@ impl Task {
             counts,
         } = taken;
         let mut entries = Vec::with_capacity(self.plan.roots.len());
+        let mut watching = watch::begin(self.plan.watch.as_ref());
+        let mut watched = None;
         for (position, root) in (0..).zip(&self.plan.roots) {
             let reads = |queue: usize| root.queues.get(queue).copied().unwrap_or(false);
             let all = counts
                 .iter()
                 .enumerate()
                 .all(|(queue, count)| *count == 0 || reads(queue));
-            if all {
-                entries.push(Entry {
-                    child: root.child,
-                    position,
+            let read = || (0..).zip(&queue_of).filter(|(_, q)| reads(**q as usize));
+            let roots: Option<Vec<u32>> = (!all).then(|| read().map(|(row, _)| row).collect());
+            let batch = match &roots {
+                None => batch.clone(),
+                Some(roots) if roots.is_empty() => continue,
+                Some(roots) => batch.take(roots)?,
+            };
+            if watching.is_some() && watched.replace(root.node) != Some(root.node) {
+                let rows = Rows {
                     batch: batch.clone(),
-                    roots: None,
-                });
-                continue;
+                    ports: Vec::new(),
+                    roots: roots.as_ref().map(|roots| roots.iter().copied().collect()),
+                    paths: None,
+                };
+                watch::keep(&mut watching, &self.plan, root.node, 0, &rows);
             }
-            let roots: Vec<u32> = (0..)
-                .zip(&queue_of)
-                .filter(|(_, q)| reads(**q as usize))
-                .map(|(r, _)| r)
-                .collect();
-            if !roots.is_empty() {
-                entries.push(Entry {
-                    child: root.child,
-                    position,
-                    batch: batch.take(&roots)?,
-                    roots: Some(roots),
-                });
-            }
+            entries.push(Entry {
+                child: root.child,
+                position,
+                batch,
+                roots,
+            });
         }
         Ok(Run {
             rows: batch.len(),
@@ -191,6 +197,7 @@ impl Task {
             origin: Some(Arc::new(RunOrigin { queue_of, offsets })),
             records: batch,
             entries,
+            watching,
         })
     }
 

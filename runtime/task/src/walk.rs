@@ -9,11 +9,13 @@ use crate::plan::{Child, Order, Plan, Work};
 use crate::processor::{Context, Processor};
 use crate::rows::{MergeError, Paths, Rows, merge};
 use crate::stage::Collected;
+use crate::watch::{self, Watching};
 
 /// What a run that has passed sends to each output topic.
 pub struct Made {
     pub outputs: Vec<(usize, Rows)>,
     pub counts: Counts,
+    pub watching: Watching,
 }
 
 impl From<MergeError> for Halt {
@@ -46,6 +48,7 @@ pub fn walk(
         run,
         collected: Collected::new(plan),
         counts,
+        watching: watch::begin(plan.watch.as_ref()),
     };
     let in_order = match &plan.order {
         Order::Batches(units) if !by_row => {
@@ -57,10 +60,16 @@ pub fn walk(
             true
         }
     };
-    let Floor { collected, counts, .. } = floor;
+    let Floor {
+        collected,
+        counts,
+        watching,
+        ..
+    } = floor;
     Ok(Made {
         outputs: collected.finish(in_order)?,
         counts,
+        watching,
     })
 }
 

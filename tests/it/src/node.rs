@@ -98,14 +98,14 @@ impl Setup {
 
     /// Starts it and waits until it answers.
     pub fn start(&self) -> Node {
+        self.start_as(&["serve"])
+    }
+
+    /// As [`Setup::start`], for another command that is a node: `run FILE`, `dev DIR`.
+    pub fn start_as(&self, words: &[&str]) -> Node {
         let from = fs::metadata(self.log()).map_or(0, |m| m.len() as usize);
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let child = self
-            .command(&["serve"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = self.command(words).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(ANSWER))

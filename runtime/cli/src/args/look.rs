@@ -1,4 +1,4 @@
-//! Arguments of the commands that look into what runs: dead letters.
+//! Arguments of the commands that look into what runs: dead letters, logs, tap.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -75,3 +75,38 @@ pub enum BytesFormat {
     Text,
     Hex,
 }
+
+#[derive(Args, Clone, Debug)]
+pub struct LogsArgs {
+    /// Only of this pipeline
+    pub pipeline: Option<String>,
+    /// Stay and print what comes
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only since: 10m, 2h, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "AGO|TIME")]
+    pub since: Option<String>,
+    /// Finest of error, warn, info, debug, trace; debug and trace are kept only while somebody follows them
+    #[arg(long, default_value = "info")]
+    pub level: String,
+    #[arg(long)]
+    pub step: Option<String>,
+    /// Only the last N lines of what is there
+    #[arg(long, short = 'n', value_name = "N")]
+    pub tail: Option<usize>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TapArgs {
+    pub pipeline: String,
+    /// STEP or STEP.PORT: what the step sends on; also the name of a source or a sink
+    pub step: String,
+    /// Stop after N records
+    #[arg(long, short = 'n')]
+    pub limit: Option<u64>,
+}
+
+pub const TAP: &str = "\
+Shown are records of runs that have passed and whose transaction is not committed yet: records of a transaction that is \
+aborted are shown, and again when they are processed anew. What comes faster than it is read is counted, not shown; the \
+pipeline never waits, and nothing is copied while nobody taps.";

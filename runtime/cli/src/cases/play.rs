@@ -61,6 +61,20 @@ pub fn case(project: &Project, name: &str, path: &Path, seed: u64) -> Result<Cas
     Ok(report)
 }
 
+/// What comes of it when all is piped at once.
+///
+/// # Errors
+/// Why it could not be played; a pipeline that stops is an outcome.
+pub fn whole(project: &Project, steps: &[Step]) -> Result<Outcome, String> {
+    let (actions, _) = actions(steps, &mut || false);
+    let play = Play {
+        name: "whole".into(),
+        detail: None,
+        actions,
+    };
+    one_way(project, &play, 0).map(|(outcome, _)| outcome)
+}
+
 pub fn all_ways(project: &Project, name: &str, steps: &[Step], expected: &Expected, seed: u64) -> CaseReport {
     let started = Instant::now();
     let plays = plays(project, steps, seed);

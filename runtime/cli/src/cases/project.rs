@@ -33,14 +33,14 @@ pub struct Topic {
 }
 
 impl Project {
-    pub fn load(dir: &Path) -> Result<Self> {
+    pub fn load(dir: &Path, vars: &Vars) -> Result<Self> {
         let file = dir.join("pipeline.toml");
         let modules = Modules {
             dir,
             sandbox: RefCell::default(),
             loaded: RefCell::default(),
         };
-        let topology = topology(&read(&file)?, &file.display().to_string(), &|module| {
+        let topology = topology(&read(&file)?, &file.display().to_string(), vars, &|module| {
             modules.describe(module)
         })?;
         Ok(Self::new(topology, modules.loaded.into_inner()))
@@ -56,10 +56,14 @@ impl Project {
                 known: Vec::new(),
             })
         };
-        Ok(Self::new(topology(text, "pipeline.toml", &none)?, BTreeMap::new()))
+        Ok(Self::new(
+            topology(text, "pipeline.toml", &Vars::default(), &none)?,
+            BTreeMap::new(),
+        ))
     }
 
-    fn new(topology: Topology, modules: BTreeMap<String, Module>) -> Self {
+    /// `modules`: by digest.
+    pub fn new(topology: Topology, modules: BTreeMap<String, Module>) -> Self {
         let mut topics = BTreeMap::new();
         for node in &topology.nodes {
             let (names, key, value, source, sink) = match &node.kind {
@@ -145,8 +149,8 @@ impl Project {
 
 type Described = Result<topology::description::ModuleDescription, Undescribed>;
 
-fn topology(text: &str, file: &str, describe: &dyn Fn(&ModuleRef) -> Described) -> Result<Topology> {
-    match pipeline::parse(text, file, &Vars::default(), describe) {
+fn topology(text: &str, file: &str, vars: &Vars, describe: &dyn Fn(&ModuleRef) -> Described) -> Result<Topology> {
+    match pipeline::parse(text, file, vars, describe) {
         Ok(pipeline) => Ok(pipeline.topology),
         Err(diagnostics) => bail!("{}", diagnostics.render(false)),
     }

@@ -172,7 +172,7 @@ fn the_cases_of_the_engine_pass() {
     let mut failed = Vec::new();
     let mut count = 0;
     for project in projects(&folder).unwrap() {
-        let loaded = Project::load(&project).unwrap();
+        let loaded = Project::load(&project, &pipeline::Vars::default()).unwrap();
         for case in cases(&project).unwrap() {
             count += 1;
             let report = play::case(&loaded, &super::case_name(&project, &case), &case, 1).unwrap();

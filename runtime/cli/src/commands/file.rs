@@ -5,14 +5,15 @@ use crate::args::{ApplyArgs, FileArgs, Format, Global, VarArgs};
 use crate::client::Client;
 use crate::failure::{Code, Exit};
 use crate::show;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use pipeline::{ModuleRef, Vars};
 use server::api::{ApplyRequest, Module, Plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub fn check(global: &Global, args: &FileArgs) -> Result<()> {
     let request = request(args)?;
-    let modules = module_paths(&args.file, &request.file);
+    let modules = module_paths(&args.file, &request.file, &vars(&args.vars)?);
     let topology = server::check(&request, &modules).map_err(|refusal| crate::failure::Exit {
         code: Code::User,
         message: refusal.message,
@@ -103,7 +104,7 @@ fn request(args: &FileArgs) -> Result<ApplyRequest> {
 /// The request with every module that the file names by its path registered at the node.
 pub fn uploaded(client: &Client, args: &FileArgs) -> Result<ApplyRequest> {
     let mut request = request(args)?;
-    for (name, path) in module_paths(&args.file, &request.file) {
+    for (name, path) in module_paths(&args.file, &request.file, &vars(&args.vars)?) {
         let module: Module = module::add(client, &path)?;
         request.paths.insert(name, module.digest);
     }
@@ -111,42 +112,31 @@ pub fn uploaded(client: &Client, args: &FileArgs) -> Result<ApplyRequest> {
 }
 
 /// `--vars FILE`, then `--set NAME=VALUE` over it.
-pub fn variables(args: &VarArgs) -> Result<BTreeMap<String, String>> {
-    let mut vars = BTreeMap::new();
+pub fn vars(args: &VarArgs) -> Result<Vars> {
+    let mut vars = Vars::default();
     if let Some(file) = &args.vars {
         let text = std::fs::read_to_string(file).with_context(|| format!("failed to read `{}`", file.display()))?;
-        let table: toml::Table = text
-            .parse()
-            .with_context(|| format!("failed to read `{}`", file.display()))?;
-        for (name, value) in table {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            vars.insert(name, text);
-        }
+        let read = vars.file(&text, &file.display().to_string());
+        read.map_err(|diagnostics| anyhow!("{}", diagnostics.render(false)))?;
     }
     for set in &args.set {
-        let (name, value) = set
-            .split_once('=')
-            .with_context(|| format!("`--set {set}` is not NAME=VALUE"))?;
-        vars.insert(name.to_owned(), value.to_owned());
+        vars.set(set).map_err(|e| anyhow!("`--set {set}`: {e}"))?;
     }
     Ok(vars)
 }
 
+/// [`vars`] as they go over REST.
+pub fn variables(args: &VarArgs) -> Result<BTreeMap<String, String>> {
+    Ok(vars(args)?.texts().collect())
+}
+
 /// Modules that a file names by path (as it stands there), and where they are, relative to the file. A file that cannot
 /// be read as TOML has none: its diagnostics come from the real parser.
-pub fn module_paths(file: &Path, text: &str) -> BTreeMap<String, PathBuf> {
-    let Ok(table) = text.parse::<toml::Table>() else {
-        return BTreeMap::new();
-    };
+pub fn module_paths(file: &Path, text: &str, vars: &Vars) -> BTreeMap<String, PathBuf> {
     let folder = file.parent().unwrap_or(Path::new("."));
-    let steps = table
-        .get("steps")
-        .and_then(toml::Value::as_table)
-        .into_iter()
-        .flat_map(|steps| steps.values());
-    steps
-        .filter_map(|step| step.get("module")?.as_str())
-        .filter(|module| module.contains('/') || module.ends_with(".wasm"))
-        .map(|module| (module.to_owned(), folder.join(module)))
-        .collect()
+    let by_path = |module: ModuleRef| match module {
+        ModuleRef::File(path) => Some((path.clone(), folder.join(path))),
+        ModuleRef::Registered { .. } => None,
+    };
+    pipeline::modules(text, vars).into_iter().filter_map(by_path).collect()
 }

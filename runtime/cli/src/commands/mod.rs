@@ -2,17 +2,21 @@
 
 mod dead_letters;
 mod doctor;
-mod file;
+pub mod file;
+mod logs;
 mod module;
-mod node;
+pub mod node;
 mod pipeline;
 mod project;
 mod query;
 mod records;
 mod status;
+mod tap;
 mod topics;
 
-use crate::args::{Cli, Command, Global};
+pub use project::write_component;
+
+use crate::args::{Cli, Command};
 use crate::client::Client;
 use crate::show;
 use anyhow::Result;
@@ -27,6 +31,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::New(args) => project::new(&args),
         Command::Build(args) => project::build(&args),
         Command::Componentize(args) => project::componentize(&args),
+        Command::Dev(args) => crate::dev::run(global, &args),
         Command::Test(args) => project::test(global, &args),
         Command::Check(args) => file::check(global, &args),
         Command::Plan(args) => file::plan(global, &client, &args),
@@ -36,6 +41,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Query(args) => query::run(global, &client, &args),
         Command::Status => status::run(global, &client),
         Command::DeadLetters(command) => dead_letters::run(global, &client, command),
+        Command::Logs(args) => logs::run(global, &client, &args),
+        Command::Tap(args) => tap::run(&client, &args),
         Command::Produce(args) => records::produce(&client, &args),
         Command::Consume(args) => records::consume(&client, &args),
         Command::Topics(command) => topics::run(global, &client, command),
@@ -66,13 +73,13 @@ fn confirmed(question: &str, yes: bool) -> Result<bool> {
 }
 
 /// Sets up logging of this process to stderr.
-fn start_logging(global: &Global) {
+pub fn start_logging(filter: &str, json: bool) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&global.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let started = if global.log_json {
+    let started = if json {
         builder.json().try_init()
     } else {
         use std::io::IsTerminal;

@@ -14,7 +14,7 @@ use std::time::Duration;
 const WATCH: Duration = Duration::from_millis(500);
 
 pub fn serve(global: &Global, args: &NodeArgs) -> Result<()> {
-    start_logging(global);
+    start_logging(&global.log, global.log_json);
     let config = config(args)?;
     let server = start(&config)?;
     announce(&server, &config);
@@ -22,7 +22,7 @@ pub fn serve(global: &Global, args: &NodeArgs) -> Result<()> {
 }
 
 pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
-    start_logging(global);
+    start_logging(&global.log, global.log_json);
     let config = config(&args.node)?;
     let is_module = args.file.extension().is_some_and(|e| e == "wasm");
     let path = if is_module {
@@ -56,7 +56,7 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     }
 }
 
-fn why(pipeline: &Pipeline) -> String {
+pub fn why(pipeline: &Pipeline) -> String {
     let reason = |task: &server::api::Task| {
         task.reason
             .as_ref()
@@ -82,11 +82,11 @@ fn write_file_for(module: &std::path::Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-fn start(config: &Config) -> Result<Server> {
+pub fn start(config: &Config) -> Result<Server> {
     Server::start(config.clone()).map_err(|refusal| crate::failure::not_started(&refusal))
 }
 
-fn announce(server: &Server, config: &Config) {
+pub fn announce(server: &Server, config: &Config) {
     let log = if config.brokers.is_empty() {
         "the embedded log".to_owned()
     } else {
@@ -100,7 +100,7 @@ fn announce(server: &Server, config: &Config) {
 }
 
 /// Flag over environment (both by clap) over file over default.
-fn config(args: &NodeArgs) -> Result<Config> {
+pub fn config(args: &NodeArgs) -> Result<Config> {
     let mut config = match &args.config {
         Some(path) => Config::read(path)?,
         None => Config::default(),

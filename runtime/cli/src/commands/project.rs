@@ -81,7 +81,7 @@ pub fn componentize(args: &ComponentizeArgs) -> Result<()> {
 }
 
 /// Wraps a core module, whose bindings left their description of the world in it, into a component.
-fn write_component(core: &Path, output: &Path) -> Result<()> {
+pub fn write_component(core: &Path, output: &Path) -> Result<()> {
     let bytes = std::fs::read(core).with_context(|| format!("failed to read `{}`", core.display()))?;
     if wasmparser::Parser::is_component(&bytes) {
         std::fs::write(output, &bytes).with_context(|| format!("failed to write `{}`", output.display()))?;

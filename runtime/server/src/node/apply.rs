@@ -75,13 +75,14 @@ impl Node {
     fn parse(&self, request: &ApplyRequest) -> Result<Topology, Refusal> {
         let modules = self.registry().view().modules.clone();
         let describe = |module: &ModuleRef| -> Result<ModuleDescription, Undescribed> {
-            let found = match module {
-                ModuleRef::File(path) => request
-                    .paths
-                    .get(path)
-                    .and_then(|digest| modules.values().find(|record| record.digest == *digest))
-                    .ok_or_else(|| undescribed("it was not uploaded to the node", &modules)),
-                ModuleRef::Registered { name, version } => modules
+            let given = request
+                .paths
+                .get(&module.to_string())
+                .and_then(|digest| modules.values().find(|record| record.digest == *digest));
+            let found = match (given, module) {
+                (Some(record), _) => Ok(record),
+                (None, ModuleRef::File(_)) => Err(undescribed("it was not uploaded to the node", &modules)),
+                (None, ModuleRef::Registered { name, version }) => modules
                     .get(&format!("{name}@{version}"))
                     .ok_or_else(|| undescribed("it is not registered", &modules)),
             };

@@ -5,6 +5,7 @@
 
 mod apply;
 mod grants;
+mod guest_log;
 mod letters;
 mod metrics;
 mod modules;
@@ -14,11 +15,14 @@ mod query;
 mod runner;
 mod status;
 mod steps;
+mod tap;
 mod tasks;
 mod topics;
 
+pub(crate) use guest_log::Follower;
 pub(crate) use modules::described;
 pub(crate) use parse::{file_for, parsed};
+pub(crate) use tap::Tap;
 
 use crate::Config;
 use crate::refusal::{Fault, Refusal};
@@ -57,6 +61,8 @@ pub struct Node {
     /// Modules in use or asked for, by digest.
     loaded: Mutex<BTreeMap<String, sandbox::Module>>,
     running: Mutex<BTreeMap<String, RunningPipeline>>,
+    guest_log: Arc<guest_log::GuestLog>,
+    taps: tap::TapsByPipeline,
     /// Of `produce`, one page at a time.
     producer: Mutex<Option<Box<dyn Producer>>>,
     started: Instant,
@@ -97,12 +103,22 @@ impl Node {
             registry: Mutex::new(registry),
             loaded: Mutex::default(),
             running: Mutex::default(),
+            guest_log: Arc::default(),
+            taps: Mutex::default(),
             producer: Mutex::default(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
         });
         node.reconcile();
         Ok(node)
+    }
+
+    /// A reader of what guests write.
+    pub(crate) fn logs(&self, request: crate::api::logs::LogsRequest) -> Result<Follower, Refusal> {
+        if let Some(pipeline) = &request.pipeline {
+            self.entry(pipeline)?;
+        }
+        self.guest_log.follow(request)
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {

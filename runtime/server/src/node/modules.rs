@@ -51,15 +51,27 @@ impl Node {
         Ok(shown(record, false))
     }
 
+    /// The bytes of a registered component.
+    pub fn component(&self, id: &str) -> Result<Vec<u8>, Refusal> {
+        let registry = self.registry();
+        let record = registry.view().modules.get(id).ok_or_else(|| unknown(&registry, id))?;
+        Ok(registry.module_bytes(&record.digest)?)
+    }
+
     /// Checks, compiles and registers a component. The same bytes again change nothing; other bytes under the same
     /// name and version are refused.
-    pub fn add_module(&self, bytes: &[u8]) -> Result<api::Module, Refusal> {
+    ///
+    /// `dev`: under `VERSION+dev.DIGEST8`, so that every build has a version of its own.
+    pub fn add_module(&self, bytes: &[u8], dev: bool) -> Result<api::Module, Refusal> {
         let digest = digest_of(bytes);
         if let Some(record) = self.registry().view().module_by_digest(&digest) {
             return Ok(shown(record, false));
         }
         let module = loaded(&self.sandbox, bytes)?;
-        let description = module.description().clone();
+        let mut description = module.description().clone();
+        if dev {
+            description.version = dev_version(&description.version, &digest);
+        }
         pipeline::check_description(&description).map_err(|problems| {
             Refusal::invalid(
                 "invalid-module",
@@ -119,6 +131,10 @@ impl Node {
         lock(&self.loaded).insert(digest.to_owned(), module.clone());
         Ok(module)
     }
+}
+
+fn dev_version(version: &str, digest: &str) -> String {
+    format!("{version}+dev.{}", digest.get(..8).unwrap_or(digest))
 }
 
 fn unknown(registry: &Registry, id: &str) -> Refusal {

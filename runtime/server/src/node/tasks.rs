@@ -3,11 +3,12 @@
 use super::Node;
 use crate::registry::PipelineEntry;
 use rocks::{Database, Directory, Memory};
-use sandbox::{InstanceOptions, Module, Outside, TaskName};
+use sandbox::{InstanceOptions, LogSink, Module, Outside, TaskName};
 use state::Backend;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use task::watch::Watch;
 use task::{Task, TaskId};
 use topology::{ModuleStep, NodeId, NodeKind, SubTopology, Topology};
 use worker::control::Run;
@@ -86,6 +87,8 @@ pub(crate) struct Factory {
     /// Partitions of every topic that is written by key.
     partitions: HashMap<String, i32>,
     directories: Arc<Directories>,
+    log: Arc<dyn LogSink>,
+    watch: Arc<dyn Watch>,
     /// Tasks that this thread made since their directory was opened: making one again means that it failed.
     made: std::collections::HashSet<TaskId>,
 }
@@ -111,10 +114,12 @@ impl Factory {
             .collect();
         Ok(Self {
             outside: node.outside(&topology),
-            topology,
+            topology: topology.clone(),
             modules,
             partitions,
             directories,
+            log: node.guest_log.clone(),
+            watch: node.taps(&topology.name),
             made: std::collections::HashSet::new(),
         })
     }
@@ -153,6 +158,7 @@ impl Factory {
             },
         );
         options.outside = self.outside.get(&node).cloned();
+        options.log = Some(self.log.clone());
         module.instance(options).map_err(|e| stop(e.to_string()))
     }
 }
@@ -186,6 +192,7 @@ impl TaskFactory for Factory {
         };
         let options = task::Options {
             partition_count_of: self.partitions.clone(),
+            watch: Some(self.watch.clone()),
             ..task::Options::default()
         };
         Task::new(self.topology.clone(), id, processors, backend, options).map_err(|e| MakeError {

@@ -2,8 +2,11 @@
 //! decided here.
 
 mod letters;
+mod logs;
 mod openapi;
 mod routes;
+mod stream;
+mod tap;
 
 use crate::node::Node;
 use crate::refusal::{Fault, Refusal};
@@ -25,6 +28,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/status", get(routes::status))
         .route("/v1/modules", get(routes::modules).post(routes::add_module))
         .route("/v1/modules/{id}", get(routes::module).delete(routes::remove_module))
+        .route("/v1/modules/{id}/component", get(routes::component))
         .route("/v1/plan", post(routes::plan))
         .route("/v1/pipelines", get(routes::pipelines).post(routes::apply))
         .route(
@@ -32,12 +36,15 @@ pub fn router(node: Arc<Node>) -> Router {
             get(routes::pipeline).delete(routes::delete_pipeline),
         )
         .route("/v1/pipelines/{name}/description", get(routes::describe))
+        .route("/v1/pipelines/{name}/topology", get(routes::topology))
         .route("/v1/pipelines/{name}/pause", post(routes::pause))
         .route("/v1/pipelines/{name}/resume", post(routes::resume))
         .route("/v1/pipelines/{name}/stores/{store}/entries", get(routes::query))
         .route("/v1/pipelines/{name}/dead-letters", get(letters::list))
         .route("/v1/pipelines/{name}/dead-letters/replay", post(letters::replay))
         .route("/v1/pipelines/{name}/dead-letters/{id}", get(letters::show))
+        .route("/v1/pipelines/{name}/tap", get(tap::tap))
+        .route("/v1/logs", get(logs::logs))
         .route("/v1/topics", get(routes::topics).post(routes::create_topic))
         .route("/v1/topics/{topic}", delete(routes::delete_topic))
         .route("/v1/topics/{topic}/records", get(routes::consume).post(routes::produce))

@@ -42,12 +42,19 @@ pub async fn modules(State(node): App) -> Answer<Vec<api::Module>> {
 }
 
 /// The body is the component.
-pub async fn add_module(State(node): App, body: Bytes) -> Answer<api::Module> {
-    call(node, move |node| node.add_module(&body)).await
+pub async fn add_module(State(node): App, Query(request): Query<api::AddModule>, body: Bytes) -> Answer<api::Module> {
+    call(node, move |node| node.add_module(&body, request.dev)).await
 }
 
 pub async fn module(State(node): App, Path(id): Path<String>) -> Answer<api::Module> {
     call(node, move |node| node.module(&id)).await
+}
+
+/// Its bytes.
+pub async fn component(State(node): App, Path(id): Path<String>) -> Result<Vec<u8>, Refusal> {
+    call(node, move |node| node.component(&id))
+        .await
+        .map(|Json(bytes)| bytes)
 }
 
 pub async fn remove_module(State(node): App, Path(id): Path<String>) -> Answer<()> {
@@ -74,6 +81,11 @@ pub async fn describe(State(node): App, Path(name): Path<String>) -> Result<Stri
     call(node, move |node| node.describe(&name))
         .await
         .map(|Json(text)| text)
+}
+
+/// As it runs: nodes with their settings, modules with their digests.
+pub async fn topology(State(node): App, Path(name): Path<String>) -> Answer<topology::Topology> {
+    call(node, move |node| Ok(node.entry(&name)?.details.topology)).await
 }
 
 pub async fn delete_pipeline(State(node): App, Path(name): Path<String>) -> Answer<()> {

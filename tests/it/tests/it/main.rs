@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod dead_letters;
+mod dev;
 mod fire;
 mod grants;
 mod limits;
+mod looking;
 mod outbound;
 mod start;
 mod word_count;
