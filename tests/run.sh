@@ -31,7 +31,16 @@ fi
 section "guests"
 export WASMILL_GUESTS=$CARGO_TARGET_DIR/guest-components
 mkdir -p "$WASMILL_GUESTS"
-for crate in examples/word-count/tokenize examples/dedup/dedup examples/filter/pass examples/enrich/enrich tests/guests/misbehave tests/guests/talk; do
+guests=(
+  examples/word-count/tokenize
+  examples/dedup/dedup
+  examples/filter/pass
+  examples/enrich/enrich
+  tests/guests/misbehave
+  tests/guests/talk
+  tests/guests/reach
+)
+for crate in "${guests[@]}"; do
   CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
 done
 

@@ -17,8 +17,6 @@ mod request;
 mod response;
 mod secrets;
 mod step;
-#[cfg(test)]
-mod tests;
 
 pub use counts::Counts;
 pub use dial::{Lookup, Resolve};

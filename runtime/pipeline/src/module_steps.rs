@@ -41,16 +41,7 @@ impl Builder<'_> {
         let (edges, inputs) = self.bind(step, &shown, &module);
         let params = params::check(&shown, &module.params, part.params.as_ref(), &part.module, self.reader);
         let stores = self.module_stores(step, part, &shown, &module);
-        let lacking = part
-            .grants
-            .iter()
-            .flat_map(|grants| ungranted(&step.name.text, &description.capabilities, grants));
-        for lacking in lacking {
-            let message = format!("module `{shown}` {}", lacking.message);
-            let problem = Diagnostic::at(Code::NotGranted, &part.module.span, message);
-            self.reader
-                .report(problem.label("wants more than it is granted").hint(lacking.hint));
-        }
+        self.check_grants(step, part, &shown, &description);
         let outputs = module.outputs.clone();
         let node = ModuleStep {
             module: description.name,
@@ -85,6 +76,16 @@ impl Builder<'_> {
             (port.name, out)
         });
         Outputs::Ports(outs.collect())
+    }
+
+    fn check_grants(&mut self, step: &StepPart, part: &ModulePart, module: &str, description: &ModuleDescription) {
+        let Some(grants) = &part.grants else { return };
+        for lacking in ungranted(&step.name.text, &description.capabilities, grants) {
+            let message = format!("module `{module}` {}", lacking.message);
+            let problem = Diagnostic::at(Code::NotGranted, &part.module.span, message);
+            self.reader
+                .report(problem.label("wants more than it is granted").hint(lacking.hint));
+        }
     }
 
     fn described(&mut self, part: &ModulePart) -> Option<(ModuleRef, ModuleDescription, Module)> {

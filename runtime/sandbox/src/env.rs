@@ -16,7 +16,7 @@ impl wit::Host for Host {
         self.allow_outside(IMPORT)?;
         if !self.reach.env.contains(&name) {
             bail!(
-                "`{IMPORT}`: `{name}` is not granted, or the module's description does not ask for `env`\n\
+                "`{IMPORT}`: `{name}` is not granted, or the module's description does not ask for `env`; \
                  hint: say `env = [\"{name}\"]` in `[steps.NAME.grants]`"
             );
         }

@@ -179,7 +179,7 @@ impl Host {
     pub(crate) fn outside(&self, import: &str, capability: &str, granted: bool) -> Result<Arc<dyn Outside>> {
         if !granted {
             bail!(
-                "`{import}`: the step does not grant `{capability}`, or the module's description does not ask for it\n\
+                "`{import}`: the step does not grant `{capability}`, or the module's description does not ask for it; \
                  hint: declare it in the module, and say `{capability} = true` in `[steps.NAME.grants]`"
             );
         }

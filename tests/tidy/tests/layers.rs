@@ -8,7 +8,12 @@ fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     MetadataCommand::new()
         .manifest_path(manifest)
-        .other_options(vec!["--offline".into()])
+        // Other platforms' packages need not be there.
+        .other_options(
+            ["--offline", "--filter-platform", "host-tuple"]
+                .map(String::from)
+                .to_vec(),
+        )
         .exec()
         .expect("cargo metadata")
 }

@@ -1,5 +1,5 @@
 //! A module that asks a service for every order, as a user runs it: refused without its grant, then granted, with a secret
-//! that nobody sees.
+//! that nobody sees. (Dead letters need a topic that is there.)
 
 use it::node::{Broker, Node, Setup, TASKS, wasmill};
 use it::told::Told;
@@ -9,10 +9,10 @@ use std::fs;
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
-const SECRET: &str = "key-of-the-customers";
+pub const SECRET: &str = "key-of-the-customers";
 
 /// The pipeline of `examples/enrich` with `grant` in place of its own. `None`: no modules were built.
-fn write_pipeline(dir: &Path, grant: &str) -> Option<String> {
+pub fn write_pipeline(dir: &Path, grant: &str) -> Option<String> {
     fs::copy(place::guest("enrich")?, dir.join("enrich.wasm")).unwrap();
     let text = format!(
         r#"wasmill = 1
@@ -34,7 +34,7 @@ create = {{ partitions = 1 }}
 from = "orders"
 module = "./enrich.wasm"
 # Shorter than the service's silence: time in requests is not the module's.
-limits = {{ call = "200ms", http = "3s" }}
+limits = {{ call = "1s", http = "6s" }}
 {grant}
 [sinks.enriched]
 from = "enriched"
@@ -47,19 +47,19 @@ create = {{ partitions = 1 }}
     Some(path.display().to_string())
 }
 
-fn grant(origin: &str) -> String {
+pub fn grant(origin: &str) -> String {
     format!(
         r#"
 [[steps.enriched.grants.http]]
 origin = "{origin}"
 headers = {{ authorization = "Bearer ${{secret:KEY}}" }}
-timeout = "600ms"
+timeout = "2s"
 response-bytes = "64KiB"
 "#
     )
 }
 
-fn orders(node: &Node, dir: &Path, customers: &[u32]) {
+pub fn orders(node: &Node, dir: &Path, customers: &[u32]) {
     let line = |customer: &u32| {
         format!("{{\"key\": \"o{customer}\", \"value\": {{\"customer\": {customer}, \"amount\": 1.5}}}}\n")
     };
@@ -69,9 +69,9 @@ fn orders(node: &Node, dir: &Path, customers: &[u32]) {
 }
 
 /// Lines of a topic, as soon as there are so many.
-fn lines(node: &Node, topic: &str, count: usize) -> Vec<String> {
+pub fn lines(node: &Node, topic: &str, count: usize) -> Vec<String> {
     until(&format!("{count} records in `{topic}`"), TASKS, || {
-        let told = node.ask(&["consume", topic, "--format", "json"]).done().out;
+        let told = node.ask(&["consume", topic, "--as", "jsonl"]).done().out;
         let found: Vec<String> = told.lines().map(str::to_owned).collect();
         (found.len() >= count).then_some(found)
     })
@@ -90,6 +90,7 @@ fn a_module_is_refused_without_its_grant() {
     ];
     Told::by(wasmill().args(["check", &pipeline])).exits(1).says(&wants);
     let node = Setup::new(dir.path(), &Broker::Embedded).start();
+    node.ask(&["topics", "create", "letters"]).done();
     node.ask(&["plan", &pipeline]).exits(1).says(&wants);
     node.ask(&["apply", "--yes", &pipeline]).exits(1).says(&wants);
 
@@ -111,6 +112,7 @@ fn a_granted_module_asks_and_sees_no_secret() {
     let mut setup = Setup::new(dir.path(), &Broker::Embedded);
     setup.env.push(("WASMILL_SECRET_KEY", SECRET.to_owned()));
     let node = setup.start();
+    node.ask(&["topics", "create", "letters"]).done();
     let planned = node.ask(&["plan", &pipeline]).out;
     assert!(planned.contains("authorization: Bearer ${secret:KEY}"), "{planned}");
     node.ask(&["apply", "--yes", &pipeline]).done();
@@ -127,7 +129,7 @@ fn a_granted_module_asks_and_sees_no_secret() {
         "the service answers 403",
         "`http://127.0.0.1:9` is where",
         "more than 65536 bytes",
-        "within 600 ms",
+        "within 2000 ms",
     ] {
         assert!(
             letters.contains(reason),
@@ -191,6 +193,7 @@ fn a_name_that_leads_inside_is_refused() {
     let mut setup = Setup::new(dir.path(), &Broker::Embedded);
     setup.env.push(("WASMILL_SECRET_KEY", SECRET.to_owned()));
     let node = setup.start();
+    node.ask(&["topics", "create", "letters"]).done();
     node.ask(&["apply", "--yes", &pipeline]).done();
     orders(&node, dir.path(), &[1]);
     let letters = lines(&node, "letters", 1).concat();
@@ -200,4 +203,113 @@ fn a_name_that_leads_inside_is_refused() {
     );
     assert_eq!(web.connections(), 0);
     node.stop(&[]);
+}
+
+/// A pipeline of the module `reach`, which wants everything and does without, and a case of it.
+fn write_case(dir: &Path, grants: &str, input: &[&str], expected: &str) -> Option<()> {
+    fs::copy(place::guest("reach")?, dir.join("reach.wasm")).unwrap();
+    let text = format!(
+        r#"wasmill = 1
+name = "reach"
+[defaults]
+on-error = "dead-letter"
+dead-letters = "letters"
+[sources.asked]
+topic = "asked"
+value = "string"
+[steps.reach]
+from = "asked"
+module = "./reach.wasm"
+{grants}
+[sinks.got]
+from = "reach"
+topic = "got"
+"#
+    );
+    fs::write(dir.join("pipeline.toml"), text).unwrap();
+    let line = |asked: &&str| match asked.strip_prefix("advance ") {
+        Some(ms) => format!("{{\"advance\": {ms}}}\n"),
+        None => format!("{{\"topic\": \"asked\", \"value\": \"{asked}\", \"timestamp\": 0}}\n"),
+    };
+    fs::write(dir.join("input.jsonl"), input.iter().map(line).collect::<String>()).unwrap();
+    fs::write(dir.join("expected.jsonl"), expected).unwrap();
+    fs::write(dir.join("env.toml"), "REGION = \"eu\"\nHOME = \"/root\"\n").unwrap();
+    fs::write(
+        dir.join("http.jsonl"),
+        "{\"url\": \"https://a.example/x\", \"text\": \"hello\"}\n",
+    )
+    .unwrap();
+    Some(())
+}
+
+fn plays(dir: &Path) -> Told {
+    Told::by(wasmill().args(["test", "--seed", "7"]).arg(dir))
+}
+
+fn got(values: &[&str]) -> String {
+    let line = |value: &&str| format!("{{\"topic\": \"got\", \"value\": {}}}\n", serde_json::json!(value));
+    values.iter().map(line).collect()
+}
+
+#[test]
+fn what_is_granted_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let grants = r#"
+[steps.reach.grants]
+env = ["REGION"]
+clock = true
+random = true
+[[steps.reach.grants.http]]
+origin = "https://a.example"
+"#;
+    let input = [
+        "granted",
+        "env REGION",
+        "clock",
+        "random",
+        "http https://a.example/x",
+        "advance 1500",
+        "clock",
+    ];
+    let expected = got(&[
+        "env [\"REGION\"] clock true random true http [\"https://a.example\"]",
+        "Some(\"eu\")",
+        "0 0",
+        "7191089600892374487 [28, 102, 60]",
+        "200 hello",
+        "1500 1500000000",
+    ]);
+    if write_case(dir.path(), grants, &input, &expected).is_some() {
+        plays(dir.path()).done();
+    }
+}
+
+#[test]
+fn what_is_not_granted_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = ["granted", "env REGION", "clock", "random", "http https://a.example/x"];
+    let letter = |value: &str, reason: &str| {
+        let reason = format!("`process` failed: {reason}");
+        format!(
+            "{}\n",
+            serde_json::json!({"dead-letter": "asked", "value": value, "reason": reason})
+        )
+    };
+    let ungranted = |import: &str, capability: &str| {
+        format!(
+            "`{import}`: the step does not grant `{capability}`, or the module's description does not ask for it; \
+             hint: declare it in the module, and say `{capability} = true` in `[steps.NAME.grants]`"
+        )
+    };
+    let env = "`env.get`: `REGION` is not granted, or the module's description does not ask for `env`; \
+               hint: say `env = [\"REGION\"]` in `[steps.NAME.grants]`";
+    let expected = got(&[
+        "env [] clock false random false http []",
+        "Cause::Denied: the step grants no `http`, or the module's description does not ask for it",
+    ]) + &letter("env REGION", env)
+        + &letter("clock", &ungranted("clock.wall", "clock"))
+        + &letter("random", &ungranted("random.number", "random"));
+    if write_case(dir.path(), "", &input, &expected).is_some() {
+        plays(dir.path()).done();
+    }
 }

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod dev;
+mod encrypted;
 mod fire;
 mod grants;
 mod limits;
