@@ -63,6 +63,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
             backoff_ms_max: 50,
         },
         limits: Limits::default(),
+        grants: topology::Grants::default(),
     };
     let topic = topology::repartition_topic(PIPELINE, "count");
     let repartition = Repartition {
