@@ -140,7 +140,7 @@ pub(crate) fn of_hyper(error: &hyper::Error, grant: &HttpGrant) -> Problem {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
-    if error.is_parse() || error.is_parse_too_large() {
+    if error.is_parse() {
         let text = format!("{} answers with what is no HTTP: {words}", grant.origin);
         return Problem::new(Cause::Protocol, text);
     }

@@ -129,8 +129,10 @@ fn throughput(results: &Results) -> String {
     table(&rows)
 }
 
-/// The other measurements: what, and their figures with headings.
-const OTHERS: [(What, &str, &[(&str, &str)]); 5] = [
+/// What was measured, the title of its table, and its figures with their headings.
+type Section = (What, &'static str, &'static [(&'static str, &'static str)]);
+
+const OTHERS: [Section; 5] = [
     (
         What::Restore,
         "Restore (state removed, changelog on the broker; by the program's own word, then start to output)",

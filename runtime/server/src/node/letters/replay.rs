@@ -216,13 +216,12 @@ impl Replay<'_> {
         }
         if let Some(producer) = &mut self.producer
             && !sending.is_empty()
+            && let Err(error) = write(&mut **producer, self.pipeline, &self.topic, &sending)
         {
-            if let Err(error) = write(&mut **producer, self.pipeline, &self.topic, &sending) {
-                let refused = producer.take_failures().into_iter().next().map(|failure| failure.error);
-                // Else it stays open until its timeout, and readers of committed records wait behind it.
-                drop(producer.abort());
-                return Err(unfinished(&refused.unwrap_or(error), &self.answer));
-            }
+            let refused = producer.take_failures().into_iter().next().map(|failure| failure.error);
+            // Else it stays open until its timeout, and readers of committed records wait behind it.
+            drop(producer.abort());
+            return Err(unfinished(&refused.unwrap_or(error), &self.answer));
         }
         for sent in &sending {
             self.answer.replayed += 1;
