@@ -16,7 +16,7 @@ mod rows;
 mod throughput;
 mod topic;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use broker::Broker;
 use clap::Parser;
 use kafka::Kafka;
@@ -175,12 +175,19 @@ impl Bench {
         }
     }
 
-    /// Everything that a run has left, here and on the broker.
-    pub fn remove(&self, app: &App) -> Result<()> {
+    /// Topics of `name`: its own, internal ones, and those of a node's cluster.
+    fn remove_topics(&self, name: &str) -> Result<()> {
         let mut admin = self.kafka.admin()?;
-        let own = |name: &String| name.starts_with(&app.name) || name.contains(&format!("-{}-", app.name));
+        let own = |topic: &String| topic.starts_with(&format!("{name}-")) || topic.contains(&format!("-{name}-"));
         let topics: Vec<String> = admin.topics()?.into_iter().map(|t| t.name).filter(own).collect();
         admin.delete(&topics)?;
+        Ok(())
+    }
+
+    /// Everything that a run has left, here and on the broker.
+    pub fn remove(&self, app: &App) -> Result<()> {
+        self.remove_topics(&app.name)?;
+        let mut admin = self.kafka.admin()?;
         // A static member stays in its group until its session ends; the name is not used again.
         _ = admin.delete_group(&app.name);
         app.remove()
@@ -373,23 +380,37 @@ fn run(options: &Options) -> Result<()> {
         .sum::<f64>()
         / 60.0;
     eprintln!("{count} runs, about {minutes:.0} minutes on a quiet machine");
+    let mut failures = Vec::new();
     for (index, (cell, system, round)) in wanted.into_iter().enumerate() {
-        let row = measure(&bench, &mut inputs, &cell, system, round).with_context(|| {
-            let (job, guarantee) = (cell.job.name(), cell.guarantee.name());
-            format!("{}: {job}, {guarantee}, {} threads", system.name(), cell.threads)
-        })?;
+        let told = match measure(&bench, &mut inputs, &cell, system, round) {
+            Ok(row) => {
+                let told = report::line(&row);
+                results.add(row)?;
+                told
+            }
+            // One that fails does not take the others with it; `--resume` tries it again.
+            Err(error) => {
+                let run = report::line(&Row::new(&cell, system, round));
+                failures.push(format!("{run} {error:#}"));
+                format!("FAILED {run} {error:#}")
+            }
+        };
         eprintln!(
-            "{:>3}/{count} {:>5.0} s  {}",
+            "{:>3}/{count} {:>5.0} s  {told}",
             index + 1,
-            since.elapsed().as_secs_f64(),
-            report::line(&row)
+            since.elapsed().as_secs_f64()
         );
-        results.add(row)?;
     }
     let text = report::text(&results, &bench.programs);
     println!("{text}");
     if let Some(path) = &options.report {
         std::fs::write(path, report::page(&results, &bench.programs, &text))?;
     }
+    ensure!(
+        failures.is_empty(),
+        "{} runs failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::fmt::Write;
 /// One run, as it is told while the set goes on.
 pub fn line(row: &Row) -> String {
     let mut text = format!(
-        "{} {} {} {} round {}:",
+        "{:?} {} {} {} {} round {}:",
+        row.cell.what,
         row.system.name(),
         row.cell.job.name(),
         row.cell.guarantee.name(),
@@ -129,9 +130,10 @@ fn throughput(results: &Results) -> String {
     table(&rows)
 }
 
-/// What was measured, the title of its table, and its figures with their headings.
+/// A measurement, its heading, and its figures with theirs.
 type Section = (What, &'static str, &'static [(&'static str, &'static str)]);
 
+/// All but throughput.
 const OTHERS: [Section; 5] = [
     (
         What::Restore,
