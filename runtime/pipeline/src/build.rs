@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use indexmap::IndexMap;
 use topology::description::ModuleDescription;
 use topology::{
-    DeadLetters, Edge, Emit, Format, Node, NodeId, NodeKind, Repartition, Selector, Sink, Source, SourceKind, Start,
-    Store, StoreId, StoreKind, Topology, changelog_topic, is_internal_topic, repartition_topic,
+    Edge, Emit, Format, Node, NodeId, NodeKind, OnError, Repartition, Selector, Sink, Source, SourceKind, Start, Store,
+    StoreId, StoreKind, Topology, changelog_topic, is_internal_topic, repartition_topic,
 };
 
 use crate::diagnostics::{Code, Diagnostic};
@@ -29,6 +29,8 @@ pub struct Builder<'f> {
     pub(crate) modules: IndexMap<String, ModuleRef>,
     pub(crate) store_caches: IndexMap<String, u64>,
     store_spans: HashMap<String, Span>,
+    /// Of the step whose nodes are being made.
+    on_error: OnError,
 }
 
 impl<'f> Builder<'f> {
@@ -43,6 +45,7 @@ impl<'f> Builder<'f> {
             modules: IndexMap::new(),
             store_caches: IndexMap::new(),
             store_spans: HashMap::new(),
+            on_error: OnError::Stop,
         }
     }
 
@@ -69,19 +72,12 @@ impl<'f> Builder<'f> {
         (topology, self.modules, self.store_caches)
     }
 
-    fn dead_letters(&mut self) -> Option<DeadLetters> {
-        let topic = self.file.dead_letters.as_ref()?;
-        self.check_own(topic);
-        Some(DeadLetters {
-            topic: topic.text.clone(),
-        })
-    }
-
     pub(crate) fn node(&mut self, name: impl Into<String>, kind: NodeKind, inputs: Vec<Edge>) -> NodeId {
         self.nodes.push(Node {
             name: name.into(),
             kind,
             inputs,
+            on_error: self.on_error,
         });
         self.nodes.len() - 1
     }
@@ -120,7 +116,7 @@ impl<'f> Builder<'f> {
     }
 
     /// Topics that the pipeline keeps for itself are not for sources and sinks.
-    fn check_own(&mut self, topic: &Text) {
+    pub(crate) fn check_own(&mut self, topic: &Text) {
         if is_internal_topic(&self.file.name.text, &topic.text) {
             let message = format!("`{}` is a name for internal topics of this pipeline", topic.text);
             let problem = Diagnostic::at(Code::BadTopic, &topic.span, message);
@@ -179,6 +175,8 @@ impl<'f> Builder<'f> {
     }
 
     fn step(&mut self, step: &StepPart) {
+        self.check_dead_letters(step);
+        self.on_error = step.on_error;
         let outputs = match &step.work {
             Work::Unknown => {
                 // Its inputs are still looked up, so that a wrong name in them is found.
@@ -197,6 +195,7 @@ impl<'f> Builder<'f> {
                 _ => Outputs::Unknown,
             },
         };
+        self.on_error = OnError::Stop;
         self.outputs.insert(step.name.text.clone(), outputs);
     }
 

@@ -7,8 +7,9 @@ use topology::{
 };
 
 use crate::diagnostics::{Code, Diagnostic};
+use crate::failures::{self, DeadLettersPart};
 use crate::reader::{Reader, Text};
-use crate::tree::{Span, Table, Value};
+use crate::tree::{Kind, Span, Table, Value};
 use crate::{sinks, sources, steps};
 
 /// The only version of the file's language.
@@ -20,7 +21,7 @@ pub const PARTS_MAX: usize = 1_000;
 pub struct File {
     pub name: Text,
     pub guarantee: Guarantee,
-    pub dead_letters: Option<Text>,
+    pub dead_letters: Option<DeadLettersPart>,
     pub sources: Vec<SourcePart>,
     pub steps: Vec<StepPart>,
     pub sinks: Vec<SinkPart>,
@@ -43,6 +44,9 @@ pub struct StepPart {
     /// The name under which its topics were made.
     pub was: Option<Text>,
     pub inputs: Inputs,
+    pub on_error: OnError,
+    /// Where `dead-letter` was said, when it was.
+    pub dead_letter_span: Option<Span>,
     pub work: Work,
 }
 
@@ -113,9 +117,6 @@ pub struct ModulePart {
     pub module: Text,
     pub params: Option<Table>,
     pub stores: IndexMap<String, StorePart>,
-    pub on_error: OnError,
-    /// Where `dead-letter` was said, when it was.
-    pub dead_letter_span: Option<Span>,
     pub retries: Retries,
     pub limits: Limits,
     /// `None`: unreadable, and reported.
@@ -278,7 +279,7 @@ fn parts<'t>(root: &'t Table, section: &str, reader: &mut Reader) -> Vec<(Text, 
     found
 }
 
-fn defaults(root: &Table, reader: &mut Reader) -> (Defaults, Option<Text>) {
+fn defaults(root: &Table, reader: &mut Reader) -> (Defaults, Option<DeadLettersPart>) {
     let mut defaults = Defaults::default();
     let Some(table) = root.get("defaults").and_then(|value| reader.table(value, "`defaults`")) else {
         return (defaults, None);
@@ -289,51 +290,14 @@ fn defaults(root: &Table, reader: &mut Reader) -> (Defaults, Option<Text>) {
         &["on-error", "dead-letters", "retries", "limits"],
         &["grants", "standbys"],
     );
-    defaults.on_error = on_error(table, reader);
-    defaults.retries = retries(table, defaults.retries, reader);
+    defaults.on_error = failures::on_error(table, reader);
+    defaults.retries = failures::retries(table, defaults.retries, reader);
     defaults.limits = limits(table, defaults.limits, reader);
-    let letters = reader
-        .text(table, "dead-letters")
-        .filter(|topic| sinks::check_topic(topic, reader));
+    let letters = failures::dead_letters(table, reader);
     (defaults, letters)
 }
 
-pub fn on_error(table: &Table, reader: &mut Reader) -> Option<(OnError, Span)> {
-    let words = [
-        ("stop", OnError::Stop),
-        ("skip", OnError::Skip),
-        ("dead-letter", OnError::DeadLetter),
-    ];
-    let value = reader.word(table, "on-error", &words, &[])?;
-    Some((value, table.get("on-error")?.span.clone()))
-}
-
-/// `retries = { max = 5, backoff = "200ms..10s" }`.
-pub fn retries(table: &Table, mut retries: Retries, reader: &mut Reader) -> Retries {
-    let Some(table) = table.get("retries").and_then(|value| reader.table(value, "`retries`")) else {
-        return retries;
-    };
-    reader.keys(table, "`retries`", &["max", "backoff"], &[]);
-    if let Some(max) = reader.integer(table, "max", 0..=1_000_000) {
-        retries.max = u32::try_from(max).unwrap_or(u32::MAX);
-    }
-    if let Some(text) = reader.text(table, "backoff") {
-        match crate::units::duration_range_ms(&text.text) {
-            Some((min, max)) => (retries.backoff_ms_min, retries.backoff_ms_max) = (min, max),
-            None => {
-                let hint = "write the first and the longest wait, like \"200ms..10s\"".to_string();
-                reader.bad_value(
-                    &text.span,
-                    format!("`{}` is no range of durations", text.text),
-                    Some(hint),
-                );
-            }
-        }
-    }
-    retries
-}
-
-/// `limits = { memory = "64MiB", call = "500ms", result = "16MiB", log-lines = 100, http = "2s" }`.
+/// `limits = { memory = "64MiB", call = "500ms", result = "16MiB", log-lines = 100, recycle = "32MiB", http = "2s" }`.
 pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits {
     let Some(table) = table.get("limits").and_then(|value| reader.table(value, "`limits`")) else {
         return limits;
@@ -341,7 +305,7 @@ pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits 
     reader.keys(
         table,
         "`limits`",
-        &["memory", "call", "result", "log-lines", "http"],
+        &["memory", "call", "result", "log-lines", "recycle", "http"],
         &["fuel", "cpu"],
     );
     // 4 GiB is all that a 32-bit guest can address; the instance itself needs some pages.
@@ -357,6 +321,7 @@ pub fn limits(table: &Table, mut limits: Limits, reader: &mut Reader) -> Limits 
     if let Some(lines) = reader.integer(table, "log-lines", 0..=1_000_000) {
         limits.log_lines_per_second = u32::try_from(lines).unwrap_or(u32::MAX);
     }
+    limits.recycle_bytes = reader.size(table, "recycle", 0..=4 << 30).or(limits.recycle_bytes);
     limits
 }
 
@@ -394,7 +359,6 @@ pub fn create(table: &Table, reader: &mut Reader) -> Option<CreateTopic> {
 }
 
 fn settings(table: &Table, reader: &mut Reader) -> IndexMap<String, String> {
-    use crate::tree::Kind;
     let mut settings = IndexMap::new();
     let Some(table) = table
         .get("settings")

@@ -6,6 +6,7 @@
 
 mod build;
 mod diagnostics;
+mod failures;
 mod file;
 mod grants;
 mod module_steps;

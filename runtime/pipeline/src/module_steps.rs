@@ -14,23 +14,6 @@ use crate::wiring::{Out, Outputs, split};
 
 impl Builder<'_> {
     pub(crate) fn module(&mut self, step: &StepPart, part: &ModulePart) -> Outputs {
-        if let (Some(span), None) = (&part.dead_letter_span, &self.file.dead_letters) {
-            let hint = "say `dead-letters = \"TOPIC\"` in `[defaults]`";
-            let message = format!(
-                "step `{}` sends failures to dead letters, and no topic is named for them",
-                step.name.text
-            );
-            // Once: the same default may stand for many steps.
-            let problem = Diagnostic::at(Code::MissingKey, span, message).hint(hint);
-            if !self
-                .reader
-                .problems
-                .iter()
-                .any(|other| other.code == Code::MissingKey && other.place == problem.place)
-            {
-                self.reader.report(problem);
-            }
-        }
         let Some((reference, description, module)) = self.described(part) else {
             for from in step.inputs.texts() {
                 self.resolve(from);
@@ -54,7 +37,6 @@ impl Builder<'_> {
             needs_headers: module.needs_headers,
             needs_origin: module.needs_origin,
             needs_stream_times: module.needs_stream_times,
-            on_error: part.on_error,
             retries: part.retries,
             limits: part.limits,
             grants: part.grants.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use topology::{AggregateFunction, Emit, OnError, Predicate, Selector};
 
 use crate::diagnostics::{Code, Diagnostic, meant};
+use crate::failures;
 use crate::file::{self, AggregatePart, Defaults, Inputs, ModulePart, Part, StepPart, StorePart, Work};
 use crate::reader::{Reader, Text};
 use crate::tree::{Kind, Table, to_json};
@@ -39,8 +40,18 @@ const OPS_LATER: &[&str] = &[
     "repartition",
     "to-stream",
 ];
-const STEP: &[&str] = &["op", "from", "was"];
-const AGGREGATE: &[&str] = &["op", "from", "was", "of", "group-by", "emit", "result", "partitions"];
+const STEP: &[&str] = &["op", "from", "was", "on-error"];
+const AGGREGATE: &[&str] = &[
+    "op",
+    "from",
+    "was",
+    "on-error",
+    "of",
+    "group-by",
+    "emit",
+    "result",
+    "partitions",
+];
 const AGGREGATE_LATER: &[&str] = &[
     "window",
     "late",
@@ -82,10 +93,15 @@ pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader)
     } else {
         inputs(&name, table, &work, reader)
     };
+    let on_error = failures::on_error(table, reader).or_else(|| defaults.on_error.clone());
     StepPart {
         name,
         was,
         inputs,
+        on_error: on_error.as_ref().map(|(on_error, _)| *on_error).unwrap_or_default(),
+        dead_letter_span: on_error
+            .filter(|(on_error, _)| *on_error == OnError::DeadLetter)
+            .map(|(_, span)| span),
         work,
     }
 }
@@ -344,18 +360,13 @@ fn predicate(row: &Table, span: crate::tree::Span, reader: &mut Reader) -> Optio
 
 fn module(table: &Table, defaults: &Defaults, reader: &mut Reader) -> Work {
     reader.keys(table, "a module step", MODULE, MODULE_LATER);
-    let own = file::on_error(table, reader).or_else(|| defaults.on_error.clone());
     let part = ModulePart {
         params: table
             .get("params")
             .and_then(|value| reader.table(value, "`params`"))
             .cloned(),
         stores: stores(table, reader),
-        on_error: own.as_ref().map(|(on_error, _)| *on_error).unwrap_or_default(),
-        dead_letter_span: own
-            .filter(|(on_error, _)| *on_error == OnError::DeadLetter)
-            .map(|(_, span)| span),
-        retries: file::retries(table, defaults.retries, reader),
+        retries: failures::retries(table, defaults.retries, reader),
         limits: file::limits(table, defaults.limits, reader),
         grants: crate::grants::read(table, reader),
         module: match reader.text(table, "module") {

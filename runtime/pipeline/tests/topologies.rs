@@ -40,6 +40,8 @@ fn word_count() {
       source lines: topic lines, bytes -> string, from the earliest
         --> words
       module words: tokenize@1 (1f0c)
+        limits: memory 256MiB, recycle 128MiB, call 5000 ms, result 64MiB, log-lines 100 a second, http 4000 ms
+        on error: stop; retries: 10 at most, after 200 to 10000 ms
         --> counts-select-key
         <-- lines
       select-key counts-select-key: new key is value
@@ -227,14 +229,18 @@ create = { partitions = "${partitions}", settings = { "retention.ms" = -1 } }
         --> checked (right)
         <-- users
       module checked: two@2.0.0 (0123456789ab), stores checked-seen, wait = 2000, depth = 3
+        limits: memory 256MiB, recycle 128MiB, call 5000 ms, result 64MiB, log-lines 100 a second, http 4000 ms
+        on error: dead-letter; retries: 10 at most, after 200 to 10000 ms
         --> good: sorted
         --> bad: all
         <-- orders, users-table
       branch sorted: paid when value.state = "paid", else open
+        on error: dead-letter
         --> paid: spent-select-key
         --> open: all
         <-- checked.good
       select-key spent-select-key: new key is value.user
+        on error: dead-letter
         --> spent-repartition-sink
         <-- sorted.paid
       repartition spent-repartition-sink: topic shop-revenue-repartition, string -> json
@@ -252,6 +258,7 @@ create = { partitions = "${partitions}", settings = { "retention.ms" = -1 } }
       source spent-repartition-source: topic shop-revenue-repartition, string -> json, repartitioned
         --> spent
       sum spent: of value.amount (json), store spent, gives i64, emits on commit
+        on error: dead-letter
         --> spent
         <-- spent-repartition-source
       sink spent: topic prod.spent, string -> i64

@@ -7,6 +7,9 @@ use task::processor::{Answer, Emission, Emitted, RowOutcome};
 use crate::bindings::wasmill::streams::answers as wit;
 use crate::columns;
 
+/// Of a guest's own words about a failure.
+const REASON_BYTES_MAX: usize = 4 << 10;
+
 /// The answer to `process` with `rows` input rows, from a module with `outputs` output ports.
 ///
 /// # Errors
@@ -129,13 +132,13 @@ fn lift_outcomes(outcomes: Vec<wit::Outcome>, rows: usize) -> Result<Vec<(u32, R
         .into_iter()
         .map(|outcome| {
             let disposition = match outcome.disposition {
-                wit::Disposition::Drop(reason) => RowOutcome::Drop(reason),
-                wit::Disposition::DeadLetter(reason) => RowOutcome::DeadLetter(reason),
+                wit::Disposition::Drop(reason) => RowOutcome::Drop(said(reason)),
+                wit::Disposition::DeadLetter(reason) => RowOutcome::DeadLetter(said(reason)),
                 wit::Disposition::Retry(retry) => RowOutcome::Retry {
                     after_ms: retry.after_ms,
-                    reason: retry.reason,
+                    reason: said(retry.reason),
                 },
-                wit::Disposition::Fail(reason) => RowOutcome::Fail(reason),
+                wit::Disposition::Fail(reason) => RowOutcome::Fail(said(reason)),
             };
             (outcome.row, disposition)
         })
@@ -152,6 +155,12 @@ fn lift_outcomes(outcomes: Vec<wit::Outcome>, rows: usize) -> Result<Vec<(u32, R
         }
         _ => Ok(lifted),
     }
+}
+
+/// What a guest says of a failure, cut to what fits a status line, a header and a log.
+pub(crate) fn said(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
 }
 
 #[cfg(test)]

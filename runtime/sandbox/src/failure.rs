@@ -3,7 +3,7 @@
 use task::processor::Failure;
 use wasmtime::{Error, Trap, WasmBacktrace};
 
-use crate::host::{Host, size};
+use crate::host::{Host, TooMuch, size};
 
 /// Frames kept of a backtrace: what is longer is recursion.
 pub(crate) const FRAMES_MAX: usize = 40;
@@ -36,7 +36,7 @@ fn cause(error: &Error, host: &Host) -> String {
             None => format!("`{export}` gave up (`unreachable`: a panic, an abort or an exception)"),
         },
         Some(trap) => format!("`{export}` trapped: {trap}"),
-        None if root.contains(TOO_MUCH) && root.contains("fuel") => format!(
+        None if error.is::<TooMuch>() || (root.contains(TOO_MUCH) && root.contains("fuel")) => format!(
             "`{export}` handed the host more than {} in one call (`limits.result`)",
             size(host.limits.result_bytes)
         ),

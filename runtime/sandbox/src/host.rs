@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use std::time::{Duration, Instant};
+
 use task::processor::Context;
 use topology::Limits;
-use wasmtime::{ResourceLimiter, Result, bail, format_err};
+use wasmtime::{ResourceLimiter, Result, Trap, bail, format_err};
 
 use crate::bindings::wasmill::{data, streams};
 use crate::log::Log;
@@ -43,6 +45,11 @@ pub(crate) struct DeclaredStore {
     pub read_only: bool,
 }
 
+/// More than `limits.result` in one call.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("more than the call may hand over")]
+pub(crate) struct TooMuch;
+
 /// The data of a wasmtime store.
 pub(crate) struct Host {
     /// Moved in for a call and out again after it.
@@ -56,6 +63,10 @@ pub(crate) struct Host {
     /// Why a store of the host failed, when that is what ended the call.
     pub suffered: Option<String>,
     memory_bytes: usize,
+    /// When the running call has had its time. The engine's clock interrupts the guest's own code only.
+    deadline: Option<Instant>,
+    /// Bytes that the running call has written to stores.
+    written_bytes: u64,
 }
 
 impl Host {
@@ -69,7 +80,32 @@ impl Host {
             reach: Reach::default(),
             suffered: None,
             memory_bytes: 0,
+            deadline: None,
+            written_bytes: 0,
         }
+    }
+
+    /// What a call may take counts from here.
+    pub(crate) fn begin_call(&mut self) {
+        self.deadline = Instant::now().checked_add(Duration::from_millis(self.limits.call_ms));
+        self.written_bytes = 0;
+    }
+
+    /// To be called from time to time by what works long for one call of an import.
+    pub(crate) fn check_time(&self) -> Result<()> {
+        match self.deadline {
+            Some(deadline) if Instant::now() > deadline + self.reach.spent() => Err(Trap::Interrupt.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes stay in the host's memory until the commit, so they count like an answer.
+    pub(crate) fn count_written(&mut self, bytes: usize) -> Result<()> {
+        self.written_bytes = self.written_bytes.saturating_add(bytes as u64);
+        if self.written_bytes > self.limits.result_bytes {
+            return Err(TooMuch.into());
+        }
+        Ok(())
     }
 
     /// Traps a call of an import in a phase where it has no meaning.

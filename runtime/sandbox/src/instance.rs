@@ -78,6 +78,8 @@ pub(crate) struct Instance {
     options: InstanceOptions,
     settings: Vec<(String, Setting)>,
     running: Option<Running>,
+    /// Linear memory past which the instance is replaced.
+    mark_bytes: u64,
     /// The log's rate outlives instances, so that a module that traps in a loop does not get a fresh one each time.
     log: Option<Log>,
 }
@@ -100,6 +102,7 @@ impl Instance {
         let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second)
             .with_sink(options.log.clone());
         let outputs = module.description().outputs.len();
+        let mark_bytes = options.limits.recycle_mark();
         Ok(Self {
             module,
             name,
@@ -107,6 +110,7 @@ impl Instance {
             options,
             settings,
             running: None,
+            mark_bytes,
             log: Some(log),
         })
     }
@@ -207,7 +211,9 @@ impl Processor for Instance {
             })
         });
         self.settings = settings;
-        opened?.map_err(Failure::Guest)
+        opened?.map_err(guest_failure)?;
+        self.mark_bytes = mark(self.options.limits, self.memory_bytes());
+        Ok(())
     }
 
     fn process(&mut self, context: &mut Context, now: Now, input: &Input) -> Result<Answer, Failure> {
@@ -222,7 +228,7 @@ impl Processor for Instance {
                 .wasmill_streams_processing()
                 .call_process(store, clocks(now), batch, &input.ports)
         })?;
-        let answer = answer.map_err(Failure::Guest)?;
+        let answer = answer.map_err(guest_failure)?;
         answer::lift(answer, rows, self.outputs)
             .map_err(|broken| Failure::Contract(format!("the answer of `process` {broken}")))
     }
@@ -233,7 +239,7 @@ impl Processor for Instance {
                 .wasmill_streams_processing()
                 .call_punctuate(store, clocks(now), name)
         })?;
-        answer::lift_punctuation(rows.map_err(Failure::Guest)?, self.outputs)
+        answer::lift_punctuation(rows.map_err(guest_failure)?, self.outputs)
             .map_err(|broken| Failure::Contract(format!("the answer of `punctuate` {broken}")))
     }
 
@@ -257,11 +263,30 @@ impl Processor for Instance {
         &self.name
     }
 
+    fn is_worn(&self) -> bool {
+        self.memory_bytes() as u64 > self.mark_bytes
+    }
+
     fn memory_bytes(&self) -> usize {
         self.running
             .as_ref()
             .map_or(0, |running| running.store.data().memory_bytes())
     }
+}
+
+/// Where a new instance already holds more than the mark, replacing it would help nothing and never end: then the mark
+/// is half-way to the limit.
+fn mark(limits: Limits, opened_bytes: usize) -> u64 {
+    let (mark, opened) = (limits.recycle_mark(), opened_bytes as u64);
+    if opened < mark {
+        mark
+    } else {
+        opened.midpoint(limits.memory_bytes)
+    }
+}
+
+fn guest_failure(reason: String) -> Failure {
+    Failure::Guest(answer::said(reason))
 }
 
 fn clocks(now: Now) -> wit::Now {

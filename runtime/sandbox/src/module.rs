@@ -125,6 +125,7 @@ pub(crate) fn new_store(pre: &ProcessorPre<Host>, host: Host) -> Store<Host> {
 /// The time of the next call (or of an instantiation) counts from here.
 pub(crate) fn start_call(store: &mut Store<Host>) {
     // One more, since the running tick is partly over.
+    store.data_mut().begin_call();
     let ticks = store.data().limits.call_ms.div_ceil(EPOCH_MS).saturating_add(1);
     store.set_epoch_deadline(ticks);
     store.data_mut().reach.begin_call();

@@ -151,6 +151,11 @@ impl Reach {
         self.owed = Duration::ZERO;
     }
 
+    /// By the running call, in requests.
+    pub(crate) fn spent(&self) -> Duration {
+        self.spent
+    }
+
     /// What is left of the call's time for requests.
     pub(crate) fn time_left(&self, limits: &Limits) -> Duration {
         Duration::from_millis(limits.http_ms).saturating_sub(self.spent)

@@ -11,6 +11,12 @@ use crate::host::{Host, Phase, size};
 /// Entries of one page; `state` bounds its bytes as well. Enough that the cost of the call does not count.
 const PAGE_ROWS_MAX: u32 = 10_000;
 
+/// Key and value of an entry together: a record of the changelog, which a default broker takes up to 1,048,588 bytes.
+const ENTRY_BYTES_MAX: usize = 1_000_000;
+
+/// So many rows are read or written before the time of the call is looked at again: below a millisecond.
+const ROWS_UNCHECKED_MAX: usize = 1_024;
+
 impl Host {
     /// The number among the task's stores of the store `index` of the module's description.
     fn store(&self, import: &str, index: u32) -> Result<usize> {
@@ -32,6 +38,25 @@ impl Host {
             }
             _ => Ok(number),
         }
+    }
+
+    fn check_entries(&self, import: &str, store: u32, keys: &BinaryArray, values: &BinaryArray) -> Result<()> {
+        if keys.values().len() + values.values().len() <= ENTRY_BYTES_MAX {
+            return Ok(());
+        }
+        // Columns of different lengths are refused where they are written.
+        for row in 0..keys.len().min(values.len()) {
+            let bytes = (keys.value_length(row) + values.value_length(row)) as usize;
+            if bytes > ENTRY_BYTES_MAX {
+                let name = self.stores.get(store as usize).map_or("", |store| &store.name);
+                bail!(
+                    "`{import}`: an entry of {} for store `{name}`, which takes {}",
+                    size(bytes as u64),
+                    size(ENTRY_BYTES_MAX as u64)
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Misuse traps the guest; what the host's storage suffers ends the call as a failure of the host.
@@ -63,6 +88,9 @@ impl wit::Host for Host {
         let mut values = Values::new(columns.len(), self.stored(IMPORT, spec)?);
         let bytes_max = self.limits.memory_bytes.min(i32::MAX as u64) as usize;
         for row in 0..columns.len() {
+            if row % ROWS_UNCHECKED_MAX == ROWS_UNCHECKED_MAX - 1 {
+                self.check_time()?;
+            }
             let read = self
                 .context
                 .stores
@@ -78,21 +106,29 @@ impl wit::Host for Host {
         Ok(values.finish(Lowered::new(&columns).into_result()))
     }
 
-    fn put(&mut self, store: u32, entries: wit::Entries) -> Result<()> {
+    fn put(&mut self, index: u32, entries: wit::Entries) -> Result<()> {
         const IMPORT: &str = "key-value.put";
-        let number = self.writable_store(IMPORT, store)?;
+        let number = self.writable_store(IMPORT, index)?;
         let keys = lift(IMPORT, "keys", entries.keys)?;
         let values = lift(IMPORT, "values", entries.values)?;
         let timestamps = (!entries.timestamps.is_empty()).then_some(entries.timestamps);
-        let put = self.context.stores.put(
-            number,
-            &state::Entries {
-                keys,
-                values,
-                timestamps,
-            },
-        );
-        self.stored(IMPORT, put)
+        self.count_written(keys.values().len() + values.values().len())?;
+        self.check_entries(IMPORT, index, &keys, &values)?;
+        let entries = state::Entries {
+            keys,
+            values,
+            timestamps,
+        };
+        if entries.keys.len() <= ROWS_UNCHECKED_MAX {
+            let put = self.context.stores.put(number, &entries);
+            return self.stored(IMPORT, put);
+        }
+        for part in parts(&entries) {
+            self.check_time()?;
+            let put = self.context.stores.put(number, &part);
+            self.stored(IMPORT, put)?;
+        }
+        Ok(())
     }
 
     fn range(
@@ -133,9 +169,46 @@ impl wit::Host for Host {
     fn delete_range(&mut self, store: u32, lower: Vec<u8>, upper: Vec<u8>) -> Result<()> {
         const IMPORT: &str = "key-value.delete-range";
         let number = self.writable_store(IMPORT, store)?;
-        let deleted = self.context.stores.delete_range(number, &lower, &upper);
-        self.stored(IMPORT, deleted)
+        let mut from = lower;
+        let mut after = false;
+        loop {
+            self.check_time()?;
+            let stores = &mut self.context.stores;
+            let page = stores.range(number, Some(&from), Some(&upper), after, false, ROWS_UNCHECKED_MAX);
+            let page = self.stored(IMPORT, page)?;
+            let keys = page.entries.keys;
+            self.count_written(keys.values().len())?;
+            for key in keys.iter().flatten() {
+                let deleted = self.context.stores.write(number, key, None, state::NO_TIME);
+                self.stored(IMPORT, deleted)?;
+            }
+            match keys.iter().flatten().next_back() {
+                Some(last) if page.more => (from, after) = (last.to_vec(), true),
+                _ => return Ok(()),
+            }
+        }
     }
+}
+
+/// Pieces of [`ROWS_UNCHECKED_MAX`] rows; one piece where the columns do not fit each other, which is refused whole.
+fn parts(entries: &state::Entries) -> Vec<state::Entries> {
+    let rows = entries.keys.len();
+    let times = entries.timestamps.as_ref().map_or(rows, Vec::len);
+    if entries.values.len() != rows || times != rows {
+        return vec![entries.clone()];
+    }
+    (0..rows)
+        .step_by(ROWS_UNCHECKED_MAX)
+        .map(|from| {
+            let count = ROWS_UNCHECKED_MAX.min(rows - from);
+            let times = entries.timestamps.as_ref();
+            state::Entries {
+                keys: entries.keys.slice(from, count),
+                values: entries.values.slice(from, count),
+                timestamps: times.map(|times| times.iter().skip(from).take(count).copied().collect()),
+            }
+        })
+        .collect()
 }
 
 fn lower_page(page: state::Page) -> wit::Page {

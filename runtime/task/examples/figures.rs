@@ -79,16 +79,19 @@ fn topology(middle: NodeKind) -> Topology {
             name: "in".into(),
             kind: NodeKind::Source(source),
             inputs: Vec::new(),
+            on_error: OnError::Stop,
         },
         Node {
             name: "middle".into(),
             kind: middle,
             inputs: edge(0),
+            on_error: OnError::Stop,
         },
         Node {
             name: "out".into(),
             kind: NodeKind::Sink(sink),
             inputs: edge(1),
+            on_error: OnError::Stop,
         },
     ];
     let store = Store {
@@ -201,7 +204,6 @@ fn main() {
         needs_headers: false,
         needs_origin: false,
         needs_stream_times: false,
-        on_error: OnError::Stop,
         retries: Retries::default(),
         limits: Limits::default(),
         grants: topology::Grants::default(),

@@ -4,6 +4,7 @@
 //! rows, until one row is left; that one is run row by row, so that the failure acted on is the one that the records
 //! one by one would have met first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use record::{Batch, TopicPartition};
@@ -12,7 +13,7 @@ use topology::OnError;
 use crate::call::{Fault, Run};
 use crate::error::Error;
 use crate::options::Ran;
-use crate::processor::Failure;
+use crate::processor::{Failure, Processor};
 use crate::queue::Unfit;
 use crate::rows::Rows;
 use crate::stage::{Cause, Collected, dead_letter};
@@ -42,6 +43,9 @@ pub struct Trouble {
     /// Rows of the next run at most, doubling from 1 after a record whose call failed: where one is, others are, and
     /// each costs an instance for every halving. 0: no such bound.
     ramp: usize,
+    /// Records (queue and offset) whose dead letter was sent after a refusal by the broker, since the last commit; and
+    /// whether that was refused as well.
+    letters: BTreeMap<(usize, i64), bool>,
 }
 
 #[derive(Debug)]
@@ -114,6 +118,17 @@ impl Trouble {
         self.not_before = None;
     }
 
+    /// The broker refused something that came of this record: its dead letter, where one was sent.
+    pub fn refused(&mut self, queue: usize, offset: i64) {
+        if let Some(refused) = self.letters.get_mut(&(queue, offset)) {
+            *refused = true;
+        }
+    }
+
+    pub fn committed(&mut self) {
+        self.letters.clear();
+    }
+
     /// Retries of a record outlive an abort; what is known of the rows at the head does not.
     pub fn aborted(&mut self) {
         self.suspects = 0;
@@ -127,6 +142,22 @@ impl Task {
             return Ok(());
         }
         self.metrics.traps += u64::from(matches!(failure, Failure::Trap { .. }));
+        self.replace(node, wall_time)
+    }
+
+    /// Takes new instances in place of those that have grown too large. Between runs: nothing of an instance is kept.
+    pub(crate) fn recycle(&mut self, wall_time: i64) -> Result<(), Error> {
+        for node in 0..self.processors.len() {
+            let worn = |processor: &Option<Box<dyn Processor>>| processor.as_ref().is_some_and(|p| p.is_worn());
+            if self.processors.get(node).is_some_and(worn) {
+                self.metrics.recycled += 1;
+                self.replace(node, wall_time)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, node: usize, wall_time: i64) -> Result<(), Error> {
         if let Some(Some(processor)) = self.processors.get_mut(node) {
             let renewed = processor.renew();
             renewed.map_err(|failure| self.stop(node, None, failure))?;
@@ -161,18 +192,18 @@ impl Task {
             What::Call(failure) => {
                 self.trouble.failed_in_row += 1;
                 if self.trouble.failed_in_row > FAILED_RECORDS_IN_ROW_MAX {
-                    return Err(self.stop(node, origin, failure));
+                    return Err(self.stop(node, origin, beyond_bound(failure)));
                 }
                 ("processing", failure)
             }
         };
-        let on_error = self.plan.nodes.get(node).map_or(OnError::Stop, |n| n.on_error());
+        let on_error = self.plan.nodes.get(node).map_or(OnError::Stop, |n| n.on_error);
         match on_error {
             OnError::Stop => return Err(self.stop(node, origin, failure)),
             OnError::Skip => self.metrics.skipped += 1,
             OnError::DeadLetter if self.plan.dead_letters.is_none() => return Err(self.stop(node, origin, failure)),
             OnError::DeadLetter => {
-                let reason = reason(&failure);
+                let (reason, backtrace) = told(&failure);
                 let (module, step) = (self.module(node), self.step(node));
                 let pipeline = Arc::clone(&self.plan.pipeline);
                 let cause = Cause {
@@ -180,8 +211,8 @@ impl Task {
                     task: self.id,
                     at: wall_time,
                     stage,
-                    reason: &reason,
-                    backtrace: backtrace(&failure),
+                    reason,
+                    backtrace,
                     module: &module,
                     step: &step,
                     origin,
@@ -271,6 +302,11 @@ impl Task {
             Unfit::Rejected(reason) => {
                 let run = self.head_run(queue, wall_time)?;
                 let origin = run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources));
+                let offset = run.origin.as_ref().and_then(|o| o.offsets.first().copied());
+                let refused = self.trouble.letters.insert((queue, offset.unwrap_or(-1)), false);
+                if refused == Some(true) {
+                    return Err(rejected(origin, format!("{reason}; and its dead letter too")));
+                }
                 if self.plan.dead_letters.is_none() || self.rejected > self.options.dead_letters_per_commit_max {
                     return Err(rejected(origin, reason));
                 }
@@ -339,16 +375,26 @@ fn rejected(origin: Option<(TopicPartition, i64)>, reason: String) -> Error {
     }
 }
 
-fn reason(failure: &Failure) -> String {
+/// Reason and back-trace.
+fn told(failure: &Failure) -> (&str, &str) {
     match failure {
-        Failure::Trap { cause, .. } => cause.clone(),
-        Failure::Guest(text) | Failure::Contract(text) | Failure::Host(text) => text.clone(),
+        Failure::Trap { cause, backtrace } => (cause, backtrace),
+        Failure::Guest(text) | Failure::Contract(text) | Failure::Host(text) => (text, ""),
     }
 }
 
-fn backtrace(failure: &Failure) -> &str {
+/// That it is the bound that stops the task, and not `on-error`.
+fn beyond_bound(failure: Failure) -> Failure {
+    let told = |cause| {
+        format!("it failed on more than {FAILED_RECORDS_IN_ROW_MAX} records in a row, the last time so: {cause}")
+    };
     match failure {
-        Failure::Trap { backtrace, .. } => backtrace,
-        _ => "",
+        Failure::Trap { cause, backtrace } => Failure::Trap {
+            cause: told(cause),
+            backtrace,
+        },
+        Failure::Guest(cause) => Failure::Guest(told(cause)),
+        Failure::Contract(cause) => Failure::Contract(told(cause)),
+        Failure::Host(cause) => Failure::Host(told(cause)),
     }
 }

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub skipped: u64,
     pub retries: u64,
     pub traps: u64,
+    /// Instances replaced because they held too much memory.
+    pub recycled: u64,
     /// In the task's order of nodes.
     pub nodes: Vec<NodeMetrics>,
 }

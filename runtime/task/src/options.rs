@@ -90,12 +90,9 @@ pub struct Buffered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
     /// Nothing to do before more input comes, or before this wall time in milliseconds.
-    Idle {
-        until: Option<i64>,
-    },
-    Worked {
-        rows: usize,
-    },
+    Idle { until: Option<i64> },
+    /// `rows` is 0 when a run failed and is to be tried with fewer.
+    Worked { rows: usize },
     /// Uncommitted changes reached their bound: commit before the next run.
     Full,
 }

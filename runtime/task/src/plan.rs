@@ -56,19 +56,13 @@ pub struct PlanNode {
     pub ports: Vec<Vec<Child>>,
     /// Whether rows that come here must bring their paths.
     pub paths: bool,
+    pub on_error: OnError,
     /// The on-commit table that is kept here.
     pub flushed_store: Option<usize>,
     stores: BTreeSet<usize>,
 }
 
 impl PlanNode {
-    pub fn on_error(&self) -> OnError {
-        match &self.work {
-            Work::Module { step, .. } => step.on_error,
-            _ => OnError::Stop,
-        }
-    }
-
     pub fn retries(&self) -> Retries {
         match &self.work {
             Work::Module { step, .. } => step.retries,
@@ -283,6 +277,7 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         work,
         ports: vec![Vec::new(); ports],
         paths: false,
+        on_error: node.on_error,
         flushed_store,
         stores: used,
     })

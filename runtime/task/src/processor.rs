@@ -150,6 +150,11 @@ pub trait Processor: Send {
     /// `name@version`, for messages.
     fn module(&self) -> &str;
 
+    /// Whether the instance holds so much memory that it is to be replaced before the next run.
+    fn is_worn(&self) -> bool {
+        false
+    }
+
     /// Bytes of memory that the instance holds now; 0 where that means nothing.
     fn memory_bytes(&self) -> usize {
         0

@@ -32,6 +32,7 @@ impl Task {
         if self.context.stores.overlay_bytes() >= self.options.overlay_bytes_max {
             return Ok(Ran::Full);
         }
+        self.recycle(wall_time)?;
         if let Some(id) = self.context.schedules.due(Clock::StreamTime, self.stream_time) {
             return self.punctuate(&id, Clock::StreamTime, wall_time);
         }
@@ -87,6 +88,9 @@ impl Task {
                         return self.act(&run, &counts, node, What::Call(failure));
                     }
                     self.trouble.suspect(run.rows);
+                    // Such a call may have taken all the time that it may. The worker must be able to commit what
+                    // passed before, and to be seen alive, between one such call and the next.
+                    return Ok(Ran::Worked { rows: 0 });
                 }
             }
         }

@@ -225,6 +225,7 @@ impl Task {
                 .is_none_or(|position| position <= *offset)
         });
         self.rejected = 0;
+        self.trouble.committed();
         self.worked = false;
         Ok(())
     }
@@ -257,6 +258,7 @@ impl Task {
     pub fn reject(&mut self, source: TopicPartition, offset: i64, reason: String) {
         if let Some(queue) = self.plan.sources.iter().position(|s| *s == source) {
             self.rejected += 1;
+            self.trouble.refused(queue, offset);
             self.rejects.insert((queue, offset), reason);
         }
     }

@@ -123,6 +123,7 @@ fn node(name: &str, kind: NodeKind, from: Option<usize>) -> Node {
         name: name.into(),
         kind,
         inputs,
+        on_error: OnError::Stop,
     }
 }
 
@@ -160,7 +161,6 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         needs_headers: false,
         needs_origin: false,
         needs_stream_times: false,
-        on_error,
         retries: Retries {
             max: 3,
             backoff_ms_min: 5,
@@ -190,7 +190,10 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         guarantee: Guarantee::ExactlyOnce,
         nodes: vec![
             node("in", NodeKind::Source(source), None),
-            node("step", NodeKind::Module(step), Some(0)),
+            Node {
+                on_error,
+                ..node("step", NodeKind::Module(step), Some(0))
+            },
             node("out", sink("out"), Some(1)),
             node("counts", NodeKind::Aggregate(count), Some(1)),
             node("totals", sink("totals"), Some(3)),
@@ -206,7 +209,10 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
             stores: vec![0, 1, 2],
             topics: topics.iter().map(|t| (*t).to_owned()).collect(),
         }],
-        dead_letters: dead_letters.then(|| DeadLetters { topic: "dead".into() }),
+        dead_letters: dead_letters.then(|| DeadLetters {
+            topic: "dead".into(),
+            create: None,
+        }),
     }
 }
 
@@ -530,4 +536,25 @@ fn a_record_that_the_broker_refuses_becomes_a_dead_letter_in_the_replay() {
         (of("out"), of("dead")),
         (vec![b"a".to_vec(), b"c".to_vec()], vec![b"b".to_vec()])
     );
+}
+
+#[test]
+fn a_dead_letter_that_the_broker_refuses_stops_the_task() {
+    let (mut task, _) = started(OnError::Stop, true);
+    let source = TopicPartition::new("in", 3);
+    task.set_position(&source, 0);
+    let refused = |task: &mut Task| {
+        task.aborted();
+        task.reject(source.clone(), 0, "too large".into());
+        add(task, "in", 0, &[("a", 1), ("b", 2)]);
+        drain(task, 0)
+    };
+    // What came of it, then another record of the same transaction, then its dead letter.
+    refused(&mut task).unwrap();
+    task.aborted();
+    add(&mut task, "in", 0, &[("a", 1), ("b", 2)]);
+    drain(&mut task, 0).unwrap();
+    let error = refused(&mut task).unwrap_err().to_string();
+    assert!(error.contains("too large; and its dead letter too"), "{error}");
+    assert!(error.contains("in-3-0"), "{error}");
 }

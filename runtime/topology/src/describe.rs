@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, ModuleStep, Node, NodeId, NodeKind, Predicate, Selector,
-    Source, SourceKind, Start, StoreKind, Topology,
+    Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, Limits, ModuleStep, Node, NodeId, NodeKind, OnError,
+    Predicate, Retries, Selector, Source, SourceKind, Start, StoreKind, Topology,
 };
 
 /// Digits of a digest that tell two components apart for a reader.
@@ -29,6 +29,9 @@ impl Topology {
                 .filter_map(|id| self.nodes.get(*id).map(|node| (*id, node)))
             {
                 let _ = writeln!(out, "  {} {}: {}", node.kind.word(), node.name, self.details(node));
+                for line in policy(node) {
+                    let _ = writeln!(out, "    {line}");
+                }
                 for line in self.followers(id) {
                     let _ = writeln!(out, "    --> {line}");
                 }
@@ -51,7 +54,11 @@ impl Topology {
             }
         }
         if let Some(letters) = &self.dead_letters {
-            let _ = writeln!(out, "\nDead letters go to {}", letters.topic);
+            let partitions = match &letters.create {
+                Some(create) => format!(", made with {} partitions where it is not there", create.partitions),
+                None => String::new(),
+            };
+            let _ = writeln!(out, "\nDead letters go to {}{partitions}", letters.topic);
         }
         out
     }
@@ -144,6 +151,66 @@ impl Topology {
             Some(port) => format!("{}.{port}", from.name),
             None => from.name.clone(),
         }
+    }
+}
+
+/// What a module may use, and what becomes of records that fail.
+fn policy(node: &Node) -> Vec<String> {
+    match &node.kind {
+        NodeKind::Module(step) => vec![
+            format!("limits: {}", step.limits.words()),
+            format!("on error: {}; retries: {}", node.on_error.word(), step.retries.words()),
+        ],
+        // The operators that look into a row, and so may fail on it.
+        NodeKind::Branch(_) | NodeKind::SelectKey(_) | NodeKind::Aggregate(_) if node.on_error != OnError::Stop => {
+            vec![format!("on error: {}", node.on_error.word())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl OnError {
+    /// As pipeline.toml says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Skip => "skip",
+            Self::DeadLetter => "dead-letter",
+        }
+    }
+}
+
+impl Limits {
+    /// For people, in the file's words and units.
+    pub fn words(&self) -> String {
+        format!(
+            "memory {}, recycle {}, call {} ms, result {}, log-lines {} a second, http {} ms",
+            size_word(self.memory_bytes),
+            size_word(self.recycle_mark()),
+            self.call_ms,
+            size_word(self.result_bytes),
+            self.log_lines_per_second,
+            self.http_ms
+        )
+    }
+}
+
+impl Retries {
+    fn words(&self) -> String {
+        format!(
+            "{} at most, after {} to {} ms",
+            self.max, self.backoff_ms_min, self.backoff_ms_max
+        )
+    }
+}
+
+/// In the largest unit that divides it.
+fn size_word(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = |(shift, _): &&(u32, &str)| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    match units.iter().find(fits) {
+        Some((shift, name)) => format!("{}{name}", bytes >> shift),
+        None => format!("{bytes} bytes"),
     }
 }
 

@@ -62,6 +62,9 @@ pub struct Node {
     pub kind: NodeKind,
     /// Where its rows come from. Empty exactly for sources. Input port i of the node takes the edges with `to_port` i.
     pub inputs: Vec<Edge>,
+    /// What happens with a record that fails here, in a module or in a native operator.
+    #[serde(default)]
+    pub on_error: OnError,
 }
 
 /// From an output port of one node to an input port of another.
@@ -169,7 +172,6 @@ pub struct ModuleStep {
     pub needs_headers: bool,
     pub needs_origin: bool,
     pub needs_stream_times: bool,
-    pub on_error: OnError,
     pub retries: Retries,
     pub limits: Limits,
     /// What the module may use beyond its world; nothing in a topology of before there were grants.
@@ -214,11 +216,22 @@ pub struct Limits {
     /// For all requests of one call together, beside `call_ms`.
     #[serde(default = "http_ms")]
     pub http_ms: u64,
+    /// An instance that holds more than this after a run is replaced before the next one: guests whose language never
+    /// gives memory back, or leaks it, then never meet `memory_bytes`. `None`: half of `memory_bytes`.
+    #[serde(default)]
+    pub recycle_bytes: Option<u64>,
 }
 
 /// With `call_ms` below the time after which Kafka ends an open transaction (10 s by the node's default).
 fn http_ms() -> u64 {
     4_000
+}
+
+impl Limits {
+    /// The mark past which an instance is replaced.
+    pub fn recycle_mark(&self) -> u64 {
+        self.recycle_bytes.unwrap_or(self.memory_bytes / 2)
+    }
 }
 
 impl Default for Limits {
@@ -229,6 +242,7 @@ impl Default for Limits {
             result_bytes: 64 << 20,
             log_lines_per_second: 100,
             http_ms: http_ms(),
+            recycle_bytes: None,
         }
     }
 }
@@ -236,6 +250,8 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetters {
     pub topic: String,
+    #[serde(default)]
+    pub create: Option<CreateTopic>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -76,7 +76,7 @@ impl Topology {
             }
         }
         if let Some(letters) = &self.dead_letters {
-            add(&letters.topic, "dead-letters", None);
+            add(&letters.topic, "dead-letters", letters.create.as_ref());
         }
         topics.into_values().collect()
     }

@@ -4,8 +4,8 @@
 //! Graphs that no pipeline file can say, and the limits of a task.
 
 use crate::{
-    Aggregate, AggregateFunction, Edge, Emit, Format, Guarantee, Node, NodeKind, Selector, Sink, Source, SourceKind,
-    Start, Store, StoreKind, Topology, changelog_topic,
+    Aggregate, AggregateFunction, Edge, Emit, Format, Guarantee, Node, NodeKind, OnError, Selector, Sink, Source,
+    SourceKind, Start, Store, StoreKind, Topology, changelog_topic,
 };
 
 fn node(name: &str, kind: NodeKind, from: &[usize]) -> Node {
@@ -21,6 +21,7 @@ fn node(name: &str, kind: NodeKind, from: &[usize]) -> Node {
         name: name.into(),
         kind,
         inputs,
+        on_error: OnError::Stop,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::crash::CrashPoint;
 use crate::options::{Error, Now};
 use crate::recover::Trouble;
 use crate::slot::{Slot, SlotState};
+use crate::status::TaskCounts;
 use crate::worker::{Sent, Worker};
 use broker::{ErrorKind, OffsetAt, Partitioning};
 use record::{Batch, Fetched, TopicPartition};
@@ -153,7 +154,10 @@ impl Worker {
             return Ok(false);
         };
         let Some(task) = &mut slot.task else { return Ok(false) };
-        let ran = match task.run(now.wall_ms) {
+        let before = TaskCounts::of(task.metrics());
+        let ran = task.run(now.wall_ms);
+        self.counters.add_task(before, TaskCounts::of(task.metrics()));
+        let ran = match ran {
             Ok(ran) => ran,
             Err(task::Error::State(error)) => return Err(Trouble::task(id, error)),
             Err(error) => {

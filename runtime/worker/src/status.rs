@@ -51,6 +51,46 @@ pub struct Counters {
     pub records_rejected: u64,
     pub fencings: u64,
     pub stores_wiped: u64,
+    /// What modules did, and what became of their records; a run that was undone counts too.
+    pub guest_traps: u64,
+    /// Instances replaced because they held too much memory.
+    pub instances_recycled: u64,
+    pub records_dead_lettered: u64,
+    pub records_skipped: u64,
+    pub retries: u64,
+}
+
+impl Counters {
+    /// Adds what a task counted between `before` and `after`.
+    pub(crate) fn add_task(&mut self, before: TaskCounts, after: TaskCounts) {
+        self.guest_traps += after.traps.saturating_sub(before.traps);
+        self.instances_recycled += after.recycled.saturating_sub(before.recycled);
+        self.records_dead_lettered += after.dead_letters.saturating_sub(before.dead_letters);
+        self.records_skipped += after.skipped.saturating_sub(before.skipped);
+        self.retries += after.retries.saturating_sub(before.retries);
+    }
+}
+
+/// The totals of a task that the worker adds up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TaskCounts {
+    traps: u64,
+    recycled: u64,
+    dead_letters: u64,
+    skipped: u64,
+    retries: u64,
+}
+
+impl TaskCounts {
+    pub(crate) fn of(metrics: &task::Metrics) -> Self {
+        Self {
+            traps: metrics.traps,
+            recycled: metrics.recycled,
+            dead_letters: metrics.dead_letters,
+            skipped: metrics.skipped,
+            retries: metrics.retries,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -56,7 +56,6 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         needs_headers: false,
         needs_origin: false,
         needs_stream_times: false,
-        on_error: OnError::DeadLetter,
         retries: Retries {
             max: 1_000,
             backoff_ms_min: 5,
@@ -105,6 +104,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
             })
             .into_iter()
             .collect(),
+        on_error: OnError::DeadLetter,
     };
     let topology = Topology {
         name: PIPELINE.into(),
@@ -115,7 +115,10 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
             store("count", StoreKind::Timestamped, Format::I64, emit),
         ],
         sub_topologies: Vec::new(),
-        dead_letters: Some(DeadLetters { topic: DEAD.into() }),
+        dead_letters: Some(DeadLetters {
+            topic: DEAD.into(),
+            create: None,
+        }),
     };
     topology.validated().expect("the pipeline of the simulation is valid")
 }

@@ -148,7 +148,7 @@ pub fn input(project: &Project, text: &str, file: &str) -> Result<Vec<Step>> {
         steps.push(match word {
             "topic" => {
                 let (topic, formats) = line.topic(project, word, |topic| topic.is_input, "reads")?;
-                timestamp = line.integer("timestamp")?.unwrap_or(timestamp + 1);
+                timestamp = line.integer("timestamp")?.unwrap_or(timestamp.saturating_add(1));
                 let record = Record {
                     key: line.bytes("key", formats.key)?,
                     value: line.bytes("value", formats.value)?,

@@ -184,3 +184,62 @@ fn the_cases_of_the_engine_pass() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(count >= 15, "only {count} cases were found");
 }
+
+proptest::proptest! {
+    /// Lines with anything wrong in them, or nothing: they are read, or refused with their place.
+    #[test]
+    fn lines_are_read_or_refused(
+        edits in proptest::collection::vec(
+            (0_usize..1_000, 0_usize..12, proptest::sample::select(PIECES)), 0..5)
+    ) {
+        let mut text = EVERYTHING.to_owned();
+        for (at, gone, piece) in edits {
+            let from = text.floor_char_boundary(at % (text.len() + 1));
+            let to = text.ceil_char_boundary((from + gone).min(text.len()));
+            text.replace_range(from..to, piece);
+        }
+        let project = Project::native(COUNT).unwrap();
+        if let Err(refused) = lines::input(&project, &text, "in") {
+            proptest::prop_assert!(refused.to_string().starts_with("in:"), "{}", refused);
+        }
+        if let Err(refused) = lines::expected(&project, &text, "ex") {
+            proptest::prop_assert!(refused.to_string().starts_with("ex:"), "{}", refused);
+        }
+    }
+}
+
+const EVERYTHING: &str = r#"{"topic": "words", "key": null, "value": "a", "timestamp": 9223372036854775807, "headers": [["a", "b"], ["c", null]]}
+{"topic": "words", "value": {"base64": "AAEC"}}
+{"commit": true}
+{"advance": "10s"}
+{"advance": 5}
+{"restart": true}
+{"topic": "word-counts", "key": "a", "value": 2, "timestamp": 1000}
+{"store": "counts", "key": "b", "value": 1}
+{"store": "counts", "key": "c", "value": null}
+{"dead-letter": "words", "reason": "x"}
+{"stops": "why"}
+"#;
+const PIECES: &[&str] = &[
+    "",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\n",
+    "null",
+    "true",
+    "-1",
+    "1e999",
+    "9223372036854775807",
+    "topic",
+    "base64",
+    "store",
+    "advance",
+    "10d",
+    "ü",
+    "\\u0000",
+];

@@ -24,6 +24,8 @@ pub struct Guest<'a> {
     pub open: &'a str,
     pub process: &'a str,
     pub punctuate: &'a str,
+    /// What `cabi_realloc` does first; the global `$flag` is 0 until a body sets it.
+    pub realloc: &'a str,
     /// Declared in the description, all of the kind `key-value`.
     pub stores: &'a [&'a str],
     pub streams_version: &'a str,
@@ -37,6 +39,7 @@ impl Default for Guest<'_> {
             open: "",
             process: "",
             punctuate: "",
+            realloc: "",
             stores: &[],
             streams_version: "0.1.0",
             extra_import: "",
@@ -91,6 +94,7 @@ impl Guest<'_> {
             open,
             process,
             punctuate,
+            realloc,
             ..
         } = self;
         let (data, base) = (escape(&self.description()), DESCRIPTION);
@@ -103,10 +107,17 @@ impl Guest<'_> {
   (import "wasmill:state/key-value@0.1.0" "get"
     (func $get (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
   (import "wasmill:state/key-value@0.1.0" "put" (func $put (param i32)))
+  (import "wasmill:state/key-value@0.1.0" "range"
+    (func $range (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:state/key-value@0.1.0" "prefix"
+    (func $prefix (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "wasmill:state/key-value@0.1.0" "delete-range" (func $delete_range (param i32 i32 i32 i32 i32)))
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 65536))
+  (global $flag (mut i32) (i32.const 0))
   (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (local $at i32)
+    {realloc}
     (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.set $heap (i32.add (local.get $at) (local.get 3)))
     (block $done (loop $grow

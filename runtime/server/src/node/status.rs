@@ -191,7 +191,7 @@ fn shown_task(thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
 }
 
 /// Names as they stand in `status` and, with a prefix, in the metrics.
-pub(super) fn counters(counters: &worker::Counters) -> [(&'static str, u64); 9] {
+pub(super) fn counters(counters: &worker::Counters) -> [(&'static str, u64); 14] {
     [
         ("records-processed", counters.records_processed),
         ("records-restored", counters.records_restored),
@@ -202,5 +202,10 @@ pub(super) fn counters(counters: &worker::Counters) -> [(&'static str, u64); 9] 
         ("records-rejected", counters.records_rejected),
         ("fencings", counters.fencings),
         ("stores-wiped", counters.stores_wiped),
+        ("guest-traps", counters.guest_traps),
+        ("instances-recycled", counters.instances_recycled),
+        ("records-dead-lettered", counters.records_dead_lettered),
+        ("records-skipped", counters.records_skipped),
+        ("retries", counters.retries),
     ]
 }

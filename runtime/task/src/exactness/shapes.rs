@@ -55,6 +55,7 @@ impl Build<'_> {
             name,
             kind,
             inputs: edges.collect(),
+            on_error: OnError::Stop,
         });
         self.nodes.len() - 1
     }
@@ -121,6 +122,11 @@ impl Build<'_> {
             traps,
             opens_schedule: schedules > 0 && self.dice.chance(40),
         };
+        let on_error = if self.dice.chance(50) {
+            OnError::Skip
+        } else {
+            OnError::DeadLetter
+        };
         let names = |n: usize| (0..n).map(|i| format!("p{i}")).collect();
         let step = ModuleStep {
             module: "test".into(),
@@ -133,11 +139,6 @@ impl Build<'_> {
             needs_headers: false,
             needs_origin: self.dice.chance(50),
             needs_stream_times: true,
-            on_error: if self.dice.chance(50) {
-                OnError::Skip
-            } else {
-                OnError::DeadLetter
-            },
             retries: Retries {
                 max: 3,
                 backoff_ms_min: 1,
@@ -147,6 +148,7 @@ impl Build<'_> {
             grants: topology::Grants::default(),
         };
         let node = self.node(NodeKind::Module(step), inputs);
+        self.nodes[node].on_error = on_error;
         self.modules.insert(node, config);
         node
     }

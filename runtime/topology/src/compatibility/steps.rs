@@ -88,6 +88,10 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             list(after),
         ));
     }
+    if a.on_error != b.on_error && !made_by_a_step(b) {
+        let what = format!("`on-error` of {}", label(b));
+        changes.push(Change::settings(what, a.on_error.word(), b.on_error.word()));
+    }
     match (&a.kind, &b.kind) {
         (NodeKind::Module(was), NodeKind::Module(is)) => module(b, was, is, changes),
         (NodeKind::Repartition(was), NodeKind::Repartition(is)) => repartition(was, is, changes),
@@ -235,13 +239,12 @@ fn module(node: &Node, was: &ModuleStep, is: &ModuleStep, changes: &mut Vec<Chan
     }
     let debug = |m: &ModuleStep| {
         [
-            format!("{:?}", m.on_error),
             format!("{:?}", m.retries),
             format!("{:?}", m.limits),
             m.grants.to_string(),
         ]
     };
-    for ((what, from), to) in ["on-error", "retries", "limits", "grants"]
+    for ((what, from), to) in ["retries", "limits", "grants"]
         .into_iter()
         .zip(debug(was))
         .zip(debug(is))
