@@ -8,7 +8,8 @@ mod stored;
 
 pub(crate) use groups::{Group, MemberEntry, check_offsets};
 pub(crate) use stored::{
-    cleaned_key, load, next_topic_key, offset_key, offset_value, producer_key, start_key, topic_key, topic_value,
+    check_entry, cleaned_key, load, next_topic_key, offset_key, offset_value, producer_key, start_key, topic_key,
+    topic_value,
 };
 
 use crate::chunk;

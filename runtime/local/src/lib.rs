@@ -17,12 +17,14 @@ mod chunk;
 mod codec;
 mod compact;
 mod consumer;
+mod formats;
 mod maintain;
 mod member;
 mod producer;
 mod stamp;
 mod storage;
 
+pub use formats::{check_book_entry, check_chunk};
 pub use maintain::Maintained;
 
 use book::Book;

@@ -15,6 +15,7 @@ pub mod text;
 pub use config::Config;
 pub use node::probe as probe_brokers;
 pub use refusal::{Fault, Refusal};
+pub use registry::check_record as check_control_record;
 
 use node::Node;
 use std::collections::BTreeMap;

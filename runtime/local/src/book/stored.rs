@@ -69,25 +69,48 @@ pub(crate) fn topic_value(topic: &TopicDescription, number: u32, settings: &BTre
     value.0
 }
 
-fn read_topic(storage: &Storage, value: &[u8]) -> Result<Topic, Error> {
-    let wrong = |e: String| corrupt(DOING, e);
+/// What a topic's value says, without its partitions.
+struct StoredTopic {
+    number: u32,
+    partitions: u32,
+    cleanup: Cleanup,
+    id: String,
+    limits: Limits,
+}
+
+fn decode_topic(value: &[u8]) -> Result<StoredTopic, String> {
     let mut reader = Reader(value);
-    let number = reader.u32().map_err(wrong)?;
-    let count = reader.u32().map_err(wrong)?;
-    let cleanup = match reader.u8().map_err(wrong)? {
+    let (number, partitions) = (reader.u32()?, reader.u32()?);
+    let cleanup = match reader.u8()? {
         0 => Cleanup::Delete,
         1 => Cleanup::Compact,
         2 => Cleanup::CompactDelete,
-        other => return Err(corrupt(DOING, format!("a topic with clean-up {other}"))),
+        other => return Err(format!("a topic with clean-up {other}")),
     };
-    let id = reader.text().map_err(wrong)?;
+    let id = reader.text()?;
     let mut settings = BTreeMap::new();
-    for _ in 0..reader.u32().map_err(wrong)? {
-        let name = reader.text().map_err(wrong)?;
-        settings.insert(name, reader.text().map_err(wrong)?);
+    for _ in 0..reader.u32()? {
+        let name = reader.text()?;
+        settings.insert(name, reader.text()?);
     }
-    let limits = Limits::of(&settings).map_err(wrong)?;
-    let partitions = (0..count)
+    Ok(StoredTopic {
+        number,
+        partitions,
+        cleanup,
+        id,
+        limits: Limits::of(&settings)?,
+    })
+}
+
+fn read_topic(storage: &Storage, value: &[u8]) -> Result<Topic, Error> {
+    let StoredTopic {
+        number,
+        partitions,
+        cleanup,
+        id,
+        limits,
+    } = decode_topic(value).map_err(|e| corrupt(DOING, e))?;
+    let partitions = (0..partitions)
         .map(|p| read_partition(storage, (number, p)))
         .collect::<Result<_, _>>()?;
     Ok(Topic {
@@ -97,6 +120,19 @@ fn read_topic(storage: &Storage, value: &[u8]) -> Result<Topic, Error> {
         limits,
         partitions,
     })
+}
+
+/// Reads one entry for itself, as [`load`] does.
+pub(crate) fn check_entry(key: &[u8], value: &[u8]) -> Result<(), String> {
+    match key.split_first() {
+        Some((b't', rest)) => {
+            std::str::from_utf8(rest).map_err(|e| e.to_string())?;
+            decode_topic(value).map(|_| ())
+        }
+        Some((b'o', rest)) => read_offset(&mut Book::default(), rest, value),
+        Some((b'p' | b's' | b'c' | b'n', _)) => Reader(value).i64().map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 impl PartitionBook {

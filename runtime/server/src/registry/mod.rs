@@ -19,3 +19,11 @@ pub const MODULE_BYTES_MAX: usize = 128 << 20;
 pub fn control_topic(cluster: &str) -> String {
     format!("wasmill-{cluster}-control")
 }
+
+/// Reads one record of the control topic as a node does; for the fuzz targets.
+///
+/// # Errors
+/// What makes no sense in it.
+pub fn check_record(key: &str, value: Option<&[u8]>) -> Result<(), String> {
+    records::View::default().apply(key, value).map_err(|e| e.to_string())
+}
