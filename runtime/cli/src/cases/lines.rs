@@ -142,7 +142,7 @@ pub fn input(project: &Project, text: &str, file: &str) -> Result<Vec<Step>> {
     ];
     let mut steps = Vec::new();
     // So that the first record without a timestamp is at 0.
-    let mut timestamp = -1;
+    let mut timestamp = -1_i64;
     for line in lines(text, file)? {
         let word = line.kind(KINDS)?;
         steps.push(match word {

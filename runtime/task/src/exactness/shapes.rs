@@ -200,6 +200,7 @@ impl Build<'_> {
                 sub_topologies: vec![sub],
                 dead_letters: Some(DeadLetters {
                     topic: if self.dice.chance(20) { "out" } else { "dead" }.into(),
+                    create: None,
                 }),
             },
             modules: self.modules,
