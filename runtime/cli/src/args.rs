@@ -221,7 +221,7 @@ pub struct ComponentizeArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct TestArgs {
-    /// Folder with pipeline.toml and cases/
+    /// Folder with pipeline.toml and cases/; beside a case's input.jsonl, http.jsonl answers requests and env.toml has variables
     #[arg(default_value = ".")]
     pub dir: PathBuf,
     /// Only cases whose names contain this

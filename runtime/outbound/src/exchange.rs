@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use topology::HttpGrant;
 
 use crate::dial::{DialError, Dialer};
-use crate::request::{Message, Target, shown};
+use crate::request::{Injected, Message, Target};
 use crate::response;
 use crate::step::{Line, Lines};
 
@@ -47,25 +47,33 @@ pub(crate) async fn run(lines: &Lines, call: &Call, request: Request) -> Result<
     let own = request.timeout.map_or(own, |asked| asked.min(own));
     let deadline = call.deadline.min(Instant::now() + own);
     let origin = target.origin.to_string();
-    match timeout_at(deadline, hops(lines, call, target, request)).await {
-        Ok(answer) => answer,
-        Err(_) if deadline == call.deadline => Err(used_up(&format!("no whole answer of {origin}"))),
-        Err(_) => {
-            let message = format!("no whole answer of {origin} within {} ms", own.as_millis());
-            Err(Problem::new(Cause::Timeout, message))
+    let mut injected = Vec::new();
+    let answer = timeout_at(deadline, hops(lines, call, target, request, &mut injected)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        if deadline == call.deadline {
+            return Err(used_up(&format!("no whole answer of {origin}")));
         }
-    }
+        let message = format!("no whole answer of {origin} within {} ms", own.as_millis());
+        Err(Problem::new(Cause::Timeout, message))
+    });
+    response::without_secrets(answer, &injected)
 }
 
-async fn hops(lines: &Lines, call: &Call, mut target: Target, request: Request) -> Result<Response, Problem> {
+/// `injected`: every secret that was sent on the way, since any hop may repeat that of another.
+async fn hops(
+    lines: &Lines,
+    call: &Call,
+    mut target: Target,
+    request: Request,
+    injected: &mut Vec<Injected>,
+) -> Result<Response, Problem> {
     let follow = request.follow && matches!(request.method.as_str(), "GET" | "HEAD");
     let mut message = Message::read(request)?;
     let mut line = lines.of(&target.origin, "is not granted")?;
     for _ in 0..=REDIRECTS_MAX {
-        let (answer, injected) = send(lines, line, &target, &message).await?;
+        let answer = send(lines, line, &target, &message, injected).await?;
         let Some(next) = follow.then(|| redirect(&answer, &target)).flatten() else {
-            let read = response::read(answer, &target, &line.grant, &call.body_bytes_left).await?;
-            return response::without_secrets(read, &injected);
+            return response::read(answer, &target, &line.grant, &call.body_bytes_left).await;
         };
         let next = next?;
         if next.origin != target.origin {
@@ -79,14 +87,17 @@ async fn hops(lines: &Lines, call: &Call, mut target: Target, request: Request) 
     Err(Problem::new(Cause::Protocol, text))
 }
 
-type Sent = (http::Response<hyper::body::Incoming>, Vec<crate::request::Injected>);
-
-async fn send(lines: &Lines, line: &Line, target: &Target, message: &Message) -> Result<Sent, Problem> {
-    let (request, injected) = message.with_grant(target, &line.grant, &lines.secrets)?;
-    match line.client.request(request).await {
-        Ok(answer) => Ok((answer, injected)),
-        Err(error) => Err(of_client(&error, &line.grant)),
-    }
+async fn send(
+    lines: &Lines,
+    line: &Line,
+    target: &Target,
+    message: &Message,
+    injected: &mut Vec<Injected>,
+) -> Result<http::Response<hyper::body::Incoming>, Problem> {
+    let (request, secrets) = message.with_grant(target, &line.grant, &lines.secrets)?;
+    injected.extend(secrets);
+    let answer = line.client.request(request).await;
+    answer.map_err(|error| of_client(&error, &line.grant))
 }
 
 /// Where the answer leads, if it is a redirect that can be followed.
@@ -100,20 +111,18 @@ fn redirect(answer: &http::Response<hyper::body::Incoming>, from: &Target) -> Op
             | StatusCode::PERMANENT_REDIRECT
     );
     let location = answer.headers().get(LOCATION).filter(|_| redirects)?;
-    let Ok(location) = location.to_str() else {
-        let text = format!("{} redirects to what is no URL", from.origin);
-        return Some(Err(Problem::new(Cause::Protocol, text)));
+    // Not quoted: what stands there is the far side's, and may be cut.
+    let broken = || {
+        Problem::new(
+            Cause::Protocol,
+            format!("{} redirects to what is no URL of HTTP", from.origin),
+        )
     };
-    let broken = |problem: Problem| {
-        let text = format!(
-            "{} redirects to `{}`: {}",
-            from.origin,
-            shown(location),
-            problem.message
-        );
-        Problem::new(Cause::Protocol, text)
-    };
-    Some(from.redirected(location).map_err(broken))
+    let target = location
+        .to_str()
+        .ok()
+        .and_then(|location| from.redirected(location).ok());
+    Some(target.ok_or_else(broken))
 }
 
 fn of_client(error: &hyper_util::client::legacy::Error, grant: &HttpGrant) -> Problem {

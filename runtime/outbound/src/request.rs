@@ -117,7 +117,7 @@ impl Target {
 }
 
 /// A guest's text in a message: short, and in one line.
-pub(crate) fn shown(text: &str) -> String {
+fn shown(text: &str) -> String {
     const SHOWN: usize = 200;
     let mut short: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

@@ -64,14 +64,27 @@ pub(crate) async fn read(
     })
 }
 
-/// Keeps back a response that repeats a secret, as echo services and error pages do. It finds the value as it is; what the
-/// far side encodes or cuts is its own: it was trusted with the secret.
-pub(crate) fn without_secrets(response: Response, injected: &[Injected]) -> Result<Response, Problem> {
-    for secret in injected.iter().filter(|secret| secret.value.len() >= SECRET_BYTES_MIN) {
+/// Keeps back a response that repeats a secret, as echo services and error pages do, and a problem that quotes one. It
+/// finds the value as it is; what the far side encodes or cuts is its own: it was trusted with the secret.
+pub(crate) fn without_secrets(answer: Result<Response, Problem>, injected: &[Injected]) -> Result<Response, Problem> {
+    let long = |secret: &&Injected| secret.value.len() >= SECRET_BYTES_MIN;
+    for secret in injected.iter().filter(long) {
         let finder = memmem::Finder::new(secret.value.as_bytes());
-        let headers = response.headers.iter().map(|(_, value)| value.as_slice());
-        let mut places = headers.chain([response.body.as_slice(), response.url.as_bytes()]);
-        if places.any(|place| finder.find(place).is_some()) {
+        let holds = |text: &[u8]| finder.find(text).is_some();
+        let found = match &answer {
+            Ok(response) => {
+                let mut headers = response.headers.iter();
+                holds(&response.body)
+                    || holds(response.url.as_bytes())
+                    || headers.any(|(name, value)| holds(value) || holds(name.as_bytes()))
+            }
+            // A host's name is in lower case there.
+            Err(problem) => {
+                let (message, value) = (problem.message.to_lowercase(), secret.value.to_lowercase());
+                message.contains(&value)
+            }
+        };
+        if found {
             let message = format!(
                 "the response repeats the value of the secret `{}`, which a module must not see",
                 secret.name
@@ -79,5 +92,5 @@ pub(crate) fn without_secrets(response: Response, injected: &[Injected]) -> Resu
             return Err(Problem::new(Cause::Denied, message));
         }
     }
-    Ok(response)
+    answer
 }

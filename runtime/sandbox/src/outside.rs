@@ -194,3 +194,61 @@ impl Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use topology::description::CapabilityDescription;
+    use topology::{HttpGrant, Origin};
+
+    fn want(name: &str) -> Want {
+        let described = CapabilityDescription {
+            name: name.into(),
+            ..CapabilityDescription::default()
+        };
+        Want::of(&described).unwrap()
+    }
+
+    #[test]
+    fn what_is_wanted_and_granted_is_there_and_nothing_else() {
+        let all = Grants {
+            http: vec![HttpGrant::new(Origin::parse("https://a.example").unwrap())],
+            env: vec!["REGION".into()],
+            clock: true,
+            random: true,
+        };
+        let seen = |wants: &[Want], grants: &Grants| {
+            let reach = Reach::new(wants, grants, None);
+            (
+                reach.http,
+                reach.origins.len(),
+                reach.env.len(),
+                reach.clock,
+                reach.random,
+            )
+        };
+        let everything = ["http", "env", "clock", "random"].map(want);
+        assert_eq!(seen(&everything, &all), (true, 1, 1, true, true));
+        assert_eq!(seen(&everything, &Grants::default()), (false, 0, 0, false, false));
+        assert_eq!(seen(&[], &all), (false, 0, 0, false, false));
+        assert_eq!(seen(&[want("clock")], &all), (false, 0, 0, true, false));
+    }
+
+    #[test]
+    fn time_in_requests_is_given_back_once() {
+        let mut reach = Reach::default();
+        reach.spend(Duration::from_millis(12));
+        let limits = Limits {
+            http_ms: 20,
+            ..Limits::default()
+        };
+        assert_eq!(reach.time_left(&limits), Duration::from_millis(8));
+        assert_eq!(
+            (reach.take_epochs(), reach.take_epochs()),
+            (12_u64.div_ceil(EPOCH_MS), 0)
+        );
+        reach.begin_call();
+        assert_eq!(reach.time_left(&limits), Duration::from_millis(20));
+    }
+}

@@ -154,6 +154,18 @@ fn the_secret_reaches_the_server_and_not_the_guest() {
         Cause::Denied,
         &["repeats the value of the secret `KEY`"],
     );
+    // Nor by way of an error's words, or of another grant that has no secret.
+    let answer = fetch(&step, &format!("/redirect?to=ftp://{KEY}"));
+    refused(answer, Cause::Protocol, &["redirects to what is no URL of HTTP"]);
+    let answer = fetch(&step, &format!("/redirect?to=http://{KEY}.example/"));
+    refused(answer, Cause::Denied, &["repeats the value"]);
+    let other = Web::start();
+    let mut plain = world.grant("127.0.0.1");
+    plain.origin = Origin::parse(&other.origin()).unwrap();
+    plain.headers.clear();
+    let both = world.step(vec![world.grant("127.0.0.1"), plain]);
+    let leads = format!("{}/redirect?to={}/echo?{KEY}", world.web.origin(), other.origin());
+    refused(fetch(&both, &leads), Cause::Denied, &["repeats the value"]);
     // Any status is an answer.
     assert_eq!(fetch(&step, "/customers/404").unwrap().status, 404);
 }
