@@ -139,6 +139,7 @@ fn stores_are_those_of_the_task() {
     assert_eq!(got.iter().collect::<Vec<_>>(), values(&input));
 
     context.stores.applied(&[]).unwrap();
+    context.stores.write_back().unwrap();
     let stored: Vec<_> = memory
         .entries(1)
         .into_iter()
