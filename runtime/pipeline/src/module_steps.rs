@@ -39,7 +39,7 @@ impl Builder<'_> {
             needs_stream_times: module.needs_stream_times,
             retries: part.retries,
             limits: part.limits,
-            grants: part.grants.clone().unwrap_or_default(),
+            grants: Box::new(part.grants.clone().unwrap_or_default()),
         };
         self.modules.insert(step.name.text.clone(), reference);
         let node = self.node(&step.name.text, NodeKind::Module(node), edges);

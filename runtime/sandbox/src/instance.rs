@@ -64,7 +64,7 @@ impl InstanceOptions {
             needs_headers: step.needs_headers,
             needs_origin: step.needs_origin,
             needs_stream_times: step.needs_stream_times,
-            grants: step.grants.clone(),
+            grants: (*step.grants).clone(),
             outside: None,
         }
     }

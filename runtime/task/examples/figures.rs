@@ -206,7 +206,7 @@ fn main() {
         needs_stream_times: false,
         retries: Retries::default(),
         limits: Limits::default(),
-        grants: topology::Grants::default(),
+        grants: Box::default(),
     };
     let processors: HashMap<usize, Box<dyn Processor>> = [(1, Box::new(Half) as Box<dyn Processor>)].into();
     measure("filter by a native processor", NodeKind::Module(step), processors);

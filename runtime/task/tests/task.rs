@@ -167,7 +167,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
             backoff_ms_max: 50,
         },
         limits: Limits::default(),
-        grants: topology::Grants::default(),
+        grants: Box::default(),
     };
     let count = Aggregate {
         function: AggregateFunction::Count,

@@ -176,7 +176,7 @@ pub struct ModuleStep {
     pub limits: Limits,
     /// What the module may use beyond its world; nothing in a topology of before there were grants.
     #[serde(default)]
-    pub grants: Grants,
+    pub grants: Box<Grants>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

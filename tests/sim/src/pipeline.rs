@@ -62,7 +62,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
             backoff_ms_max: 50,
         },
         limits: Limits::default(),
-        grants: topology::Grants::default(),
+        grants: Box::default(),
     };
     let topic = topology::repartition_topic(PIPELINE, "count");
     let repartition = Repartition {

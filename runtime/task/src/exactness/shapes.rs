@@ -145,7 +145,7 @@ impl Build<'_> {
                 backoff_ms_max: 5,
             },
             limits: Limits::default(),
-            grants: topology::Grants::default(),
+            grants: Box::default(),
         };
         let node = self.node(NodeKind::Module(step), inputs);
         self.nodes[node].on_error = on_error;
