@@ -50,8 +50,14 @@ pub fn run(bytes: &[u8]) {
         7 => {
             for format in [Format::Bytes, Format::String, Format::I64, Format::F64, Format::Json] {
                 let shown = text::decode(format, Some(bytes));
-                // Two documents that mean the same may be written differently, and not every number is JSON's.
-                if matches!(format, Format::Bytes | Format::String | Format::I64) {
+                // Two documents that mean the same may be written differently, and not every number is JSON's. What does
+                // not have its format is shown as text, and is no number when it comes back.
+                let comes_back = match format {
+                    Format::Bytes | Format::String => true,
+                    Format::I64 => bytes.len() == 8,
+                    _ => false,
+                };
+                if comes_back {
                     assert_eq!(text::encode(format, &shown).unwrap().as_deref(), Some(bytes), "{shown}");
                 }
                 let _ = text::encode_text(format, &words);
