@@ -7,7 +7,14 @@ use serde_json::{Value, json};
 use std::fs;
 
 /// A broker that has just started loads its coordinators, and librdkafka says at each try that it tries again.
-const EXPECTED: [&str; 2] = ["Failed to acquire ", "asked to panic"];
+/// What the guest says as it panics, and how much of that is too much; and of two replays at once, one is fenced.
+const EXPECTED: [&str; 5] = [
+    "Failed to acquire ",
+    "guest: panicked at",
+    "messages left out",
+    "Failed to add partition",
+    "fenced by a newer instance",
+];
 
 /// A pipeline whose module panics at the value `boom`.
 struct Story {
