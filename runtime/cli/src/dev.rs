@@ -15,7 +15,7 @@ use crate::{cases, show};
 use anyhow::{Context, Result, bail};
 use modules::{From, Wanted};
 use server::api::{ApplyRequest, Module, Pipeline, Plan};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use watch::{Changed, LOOK, Watch};
@@ -59,6 +59,7 @@ pub fn run(global: &Global, args: &DevArgs) -> Result<()> {
         client: Client::new(&format!("http://{}", server.address())),
         watch: Watch::new(&args.dir, left_out),
         digests: BTreeMap::new(),
+        stale: BTreeSet::new(),
         registered: VecDeque::new(),
         pipeline: None,
         failed: false,
@@ -80,6 +81,8 @@ struct Dev<'a> {
     watch: Watch,
     /// What runs: module as the file names it → digest.
     digests: BTreeMap<String, String>,
+    /// Modules whose sources changed since they were last built.
+    stale: BTreeSet<String>,
     /// `name@version` of what was registered, the newest last.
     registered: VecDeque<String>,
     pipeline: Option<String>,
@@ -99,7 +102,7 @@ impl Dev<'_> {
         let started = SystemTime::now();
         self.former();
         match self.take_over(None, started) {
-            Ok(()) => show::say("saving a file takes it over; Ctrl-C stops"),
+            Ok(_) => show::say("saving a file takes it over; Ctrl-C stops"),
             Err(error) => {
                 crate::failure::report(&error);
                 show::say("nothing runs yet; waiting for a change");
@@ -141,16 +144,19 @@ impl Dev<'_> {
         let shown = first.strip_prefix(&self.args.dir).unwrap_or(first);
         show::say(&format!("\n{}{more} changed", shown.display()));
         let cases = self.args.dir.join("cases");
-        if !paths.iter().all(|path| path.starts_with(&cases))
-            && let Err(error) = self.take_over(Some(&paths), changed.at)
-        {
-            crate::failure::report(&error);
-            let runs = if self.pipeline.is_some() {
-                "what ran before runs on"
-            } else {
-                "nothing runs yet"
-            };
-            show::say(&format!("{runs}; waiting for a change"));
+        if !paths.iter().all(|path| path.starts_with(&cases)) {
+            let taken = self.take_over(Some(&paths), changed.at).unwrap_or_else(|error| {
+                crate::failure::report(&error);
+                false
+            });
+            if !taken {
+                let runs = if self.pipeline.is_some() {
+                    "what ran before runs on"
+                } else {
+                    "nothing runs yet"
+                };
+                show::say(&format!("{runs}; waiting for a change"));
+            }
         }
         self.test();
     }
@@ -164,33 +170,70 @@ impl Dev<'_> {
         Ok(modules::wanted(&self.args.dir, &text, &self.vars()?))
     }
 
-    /// Builds what changed (`None`: everything), and applies the file with it.
-    fn take_over(&mut self, paths: Option<&[&PathBuf]>, since: SystemTime) -> Result<()> {
+    /// Builds what changed (`None`: everything), and applies the file with it. A module that does not build stays as it
+    /// is, and its error is said; then it is `Ok(false)`.
+    fn take_over(&mut self, paths: Option<&[&PathBuf]>, since: SystemTime) -> Result<bool> {
         let started = Instant::now();
-        let mut built: Vec<(String, Vec<u8>)> = Vec::new();
-        for wanted in self.wanted()? {
-            let is_new = !self.digests.contains_key(&wanted.named);
-            let touches = |place: &Path| paths.is_none_or(|paths| paths.iter().any(|path| path.starts_with(place)));
-            match wanted.from {
-                From::Sources { folder, output } if is_new || touches(&folder) => {
-                    built.push((wanted.named, modules::build(&folder, &output)?));
+        let cases = self.args.dir.join("cases");
+        let is_source = |path: &Path| path != self.file && !path.starts_with(&cases);
+        let touches = |place: &Path| {
+            paths.is_none_or(|paths| paths.iter().any(|path| is_source(path) && path.starts_with(place)))
+        };
+        let wanted = self.wanted()?;
+        let mut stale = Vec::new();
+        for Wanted { named, from } in &wanted {
+            let place = match from {
+                From::Sources { folder, .. } => folder,
+                From::Component(path) => path,
+                From::Registry => continue,
+            };
+            if !self.digests.contains_key(named) || touches(place) {
+                stale.push(named.clone());
+            }
+        }
+        // One that did not build is tried again with the next source, not with the next line of the pipeline file.
+        let build = !stale.is_empty();
+        self.stale.extend(stale);
+        let (mut built, mut failed) = (Vec::new(), false);
+        for Wanted { named, from } in wanted.into_iter().filter(|_| build) {
+            if !self.stale.contains(&named) {
+                continue;
+            }
+            let made = match from {
+                From::Sources { folder, output } => modules::build(&folder, &output),
+                From::Component(path) => modules::read(&path),
+                From::Registry => continue,
+            };
+            match made {
+                Ok(bytes) => built.push((named, bytes)),
+                Err(error) if self.digests.contains_key(&named) => {
+                    crate::failure::report(&error);
+                    failed = true;
                 }
-                From::Component(path) if is_new || touches(&path) => built.push((wanted.named, modules::read(&path)?)),
-                _ => {}
+                Err(error) => return Err(error),
             }
         }
         let took = Took {
             since,
             build: started.elapsed(),
         };
+        let file_changed = paths.is_none_or(|paths| paths.iter().any(|path| **path == self.file));
+        if !failed || !built.is_empty() || file_changed {
+            self.register(built, &took)?;
+        }
+        Ok(!failed)
+    }
+
+    fn register(&mut self, built: Vec<(String, Vec<u8>)>, took: &Took) -> Result<()> {
         let (mut digests, mut new) = (self.digests.clone(), Vec::new());
         for (named, bytes) in built {
             let module: Module = self.client.post_bytes("/v1/modules?dev=true", &bytes)?;
             self.keep(&module);
             new.push(id(&module));
+            self.stale.remove(&named);
             digests.insert(named, module.digest);
         }
-        self.apply(digests, &new, &took)
+        self.apply(digests, &new, took)
     }
 
     /// Old versions are forgotten, save those that something uses: these are refused.
