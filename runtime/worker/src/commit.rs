@@ -380,7 +380,7 @@ impl Worker {
                 Record::Released(id, Some(released)) => {
                     self.released.insert(*id, released.task_epoch);
                 }
-                Record::Released(..) | Record::Placement(..) | Record::Node(..) => {}
+                Record::Released(..) | Record::Version(..) | Record::Placement(..) | Record::Node(..) => {}
             }
         }
         self.end_committed(now)

@@ -3,6 +3,7 @@
 //! Written by `server` under compare-and-set; a thread only reads. Key `pipeline:<name>`, value JSON; fields that are
 //! not listed here are kept in [`PipelineRecord::rest`], so that reader and writer of different versions lose nothing.
 
+use crate::swap::{Ran, Swap, Versions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,14 +31,24 @@ pub enum State {
 }
 
 /// The value under `pipeline:<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipelineRecord {
     /// Drawn when the pipeline was first applied: tells it from a deleted one of the same name.
     pub incarnation: Uuid,
     /// Raised whenever the task table changes.
     pub epoch: u64,
     pub state: State,
-    /// What this crate does not read: versions, the pipeline file, who applied it.
+    /// What runs when no swap is under way, by step; while one is, what ran before it. Steps that are not named run what
+    /// the topology says.
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub versions: Versions,
+    /// The swap that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
+    /// What ran when, oldest first, at most [`HISTORY_MAX`](crate::swap::terms::HISTORY_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Ran>,
+    /// What this crate does not read: topology, the pipeline file, who applied it.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
 }

@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod mutant;
 pub mod placement;
 pub mod stamp;
+pub mod swap;
 
 mod options;
 mod status;
@@ -32,6 +33,8 @@ mod worker;
 pub mod coordinator;
 pub mod plan;
 
-pub use options::{Error, MakeError, Now, Options, PositionCommitter, Progress, Random, Stop, TaskFactory};
-pub use status::{Counters, Status, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
+pub use options::{
+    Error, MakeError, Now, Options, PositionCommitter, Prepare, Processors, Progress, Random, Stop, TaskFactory,
+};
+pub use status::{Counters, Status, SwapProgress, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
 pub use worker::Worker;

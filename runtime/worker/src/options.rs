@@ -1,13 +1,15 @@
 //! Settings of a stream thread and what it is handed from outside: time, randomness, tasks, membership.
 
-use crate::control::Run;
+use crate::control::PipelineRecord;
 use crate::crash::{Steps, Unwatched};
 use crate::mutant::Mutant;
 use crate::stamp::Stamp;
+use crate::swap::{Ballot, Versions};
 use broker::CommittedOffset;
+use std::collections::HashMap;
 use std::sync::Arc;
-use task::{Task, TaskId};
-use topology::Guarantee;
+use task::{Processor, Task, TaskId};
+use topology::{Guarantee, NodeId};
 
 /// The clocks as the caller reads them, in milliseconds: `monotonic_ms` from any start, `wall_ms` since 1970 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,14 +32,34 @@ pub struct MakeError {
     pub cause: String,
 }
 
+/// Processors of another version beside those that run, by node of the topology.
+pub type Processors = HashMap<NodeId, Box<dyn Processor>>;
+
+/// What [`TaskFactory::prepare`] says.
+pub enum Prepare {
+    /// Being fetched, compiled, instantiated elsewhere: ask again.
+    Later,
+    /// Instantiated, their descriptions fit; to be opened. Only of steps whose version is not the running one.
+    Ready(Processors),
+    /// It cannot be had here, and trying again does not help: the swap goes back with this reason.
+    Refused(String),
+}
+
 /// Makes tasks: processors, stores and their directory.
 pub trait TaskFactory: Send {
     /// These tasks will be asked for soon: what takes long and binds nobody may begin. Nothing may fail here.
     fn expect(&mut self, _ids: &[TaskId]) {}
 
-    /// Opens the task's directory and instantiates its processors. Called again after [`Task::close`] of the last one,
-    /// for the same id when a task is reopened.
-    fn make(&mut self, id: TaskId, run: Run) -> Result<Task, MakeError>;
+    /// Opens the task's directory and makes its processors, in exactly these `versions` (steps that are not named run
+    /// what the topology says). Called again after [`Task::close`] of the last one, for the same id when a task is
+    /// reopened. `record` is what the thread has read of the pipeline; while it names migrations of stores of this task,
+    /// their new physical stores follow the others, in the record's order.
+    fn make(&mut self, id: TaskId, record: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError>;
+
+    /// Processors for the steps of the task that run another version in `to` than in `from`: verified against digest,
+    /// ports, stores and capabilities, and instantiated. Must return at once: what takes time happens on other threads,
+    /// and the caller asks again. What was made for a caller that does not come back is dropped when another swap comes.
+    fn prepare(&mut self, id: TaskId, record: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare;
 
     /// Schema version of each store of the task, in the order of [`Task::changelogs`].
     fn schemas(&self, id: TaskId) -> Vec<u32>;
@@ -140,6 +162,8 @@ pub struct Options {
     pub steps: Arc<dyn Steps>,
     /// Needed at-least-once, unused exactly-once.
     pub committer: Option<Box<dyn PositionCommitter>>,
+    /// The node's, the same for all its threads of the pipeline. One of its own suits a node with one thread.
+    pub ballot: Ballot,
     /// Has an effect only with the feature `mutants`.
     pub mutant: Option<Mutant>,
 }
@@ -157,9 +181,11 @@ impl Options {
             Guarantee::ExactlyOnce => 100,
             Guarantee::AtLeastOnce => 30_000,
         };
+        let thread = thread.into();
         Self {
             pipeline: pipeline.into(),
-            thread: thread.into(),
+            ballot: Ballot::new([thread.clone()]),
+            thread,
             guarantee,
             control_topic: control_topic.into(),
             commit_interval_ms,

@@ -1,11 +1,12 @@
 //! Records of a pipeline's placement topic (`<pipeline>-placement`, one partition, compacted) and what follows from
 //! them.
 //!
-//! Keys are `p:<task>`, `s:<task>`, `r:<task>` and `h:<node>`, values compact JSON. The leader's coordinator writes
-//! `p:`, each node's coordinator `h:`, stream threads `s:` and `r:` (design §9). [`View`] is what a reader knows after
+//! Keys are `p:<task>`, `s:<task>`, `r:<task>`, `v:<task>` and `h:<node>`, values compact JSON. The leader's coordinator
+//! writes `p:`, each node's coordinator `h:`, stream threads `s:`, `r:` and `v:` (design §9, §11). [`View`] is what a reader knows after
 //! reading up to some offset; [`View::start`] decides by it whether a thread may start a task.
 
 use crate::control::Run;
+use crate::swap::Report;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub enum Key {
     Placement(TaskId),
     Started(TaskId),
     Released(TaskId),
+    Version(TaskId),
     Node(String),
 }
 
@@ -46,6 +48,7 @@ impl fmt::Display for Key {
             Self::Placement(task) => write!(f, "p:{task}"),
             Self::Started(task) => write!(f, "s:{task}"),
             Self::Released(task) => write!(f, "r:{task}"),
+            Self::Version(task) => write!(f, "v:{task}"),
             Self::Node(node) => write!(f, "h:{node}"),
         }
     }
@@ -59,6 +62,7 @@ impl Key {
             "p" => Some(Self::Placement(name.parse().ok()?)),
             "s" => Some(Self::Started(name.parse().ok()?)),
             "r" => Some(Self::Released(name.parse().ok()?)),
+            "v" => Some(Self::Version(name.parse().ok()?)),
             "h" => Some(Self::Node(name.to_owned())),
             _ => None,
         }
@@ -136,6 +140,7 @@ pub enum Record {
     Placement(TaskId, Option<Placement>),
     Started(TaskId, Option<Started>),
     Released(TaskId, Option<Released>),
+    Version(TaskId, Option<Report>),
     Node(String, Option<Node>),
 }
 
@@ -145,6 +150,7 @@ impl Record {
             Self::Placement(task, _) => Key::Placement(*task),
             Self::Started(task, _) => Key::Started(*task),
             Self::Released(task, _) => Key::Released(*task),
+            Self::Version(task, _) => Key::Version(*task),
             Self::Node(node, _) => Key::Node(node.clone()),
         }
     }
@@ -161,6 +167,7 @@ impl Record {
             Self::Placement(_, v) => json(v.as_ref()),
             Self::Started(_, v) => json(v.as_ref()),
             Self::Released(_, v) => json(v.as_ref()),
+            Self::Version(_, v) => json(v.as_ref()),
             Self::Node(_, v) => json(v.as_ref()),
         }?;
         Ok((self.key().to_string().into_bytes(), value))
@@ -179,6 +186,7 @@ impl Record {
             Some(Key::Placement(task)) => Some(Self::Placement(task, json(value)?)),
             Some(Key::Started(task)) => Some(Self::Started(task, json(value)?)),
             Some(Key::Released(task)) => Some(Self::Released(task, json(value)?)),
+            Some(Key::Version(task)) => Some(Self::Version(task, json(value)?)),
             Some(Key::Node(node)) => Some(Self::Node(node, json(value)?)),
         })
     }
@@ -192,6 +200,8 @@ pub struct TaskRecords {
     pub placement_offset: i64,
     pub started: Option<Started>,
     pub released: Option<Released>,
+    /// What the task said of a swap last.
+    pub version: Option<Report>,
 }
 
 /// The topic as read so far: the last value of every key.
@@ -227,6 +237,7 @@ impl View {
             }
             Some(Record::Started(task, started)) => self.tasks.entry(task).or_default().started = started,
             Some(Record::Released(task, released)) => self.tasks.entry(task).or_default().released = released,
+            Some(Record::Version(task, report)) => self.tasks.entry(task).or_default().version = report,
             Some(Record::Node(node, Some(record))) => {
                 self.nodes.insert(node, record);
             }

@@ -135,7 +135,11 @@ impl Worker {
     fn open(&mut self, slot: &mut Slot, run: Run, now: Now) -> Result<(), NotOpen> {
         let mut task = match slot.task.take() {
             Some(task) => task,
-            None => self.tasks.make(slot.id, run)?,
+            None => {
+                let Some(record) = &self.record else { return Ok(()) };
+                slot.versions = record.versions.clone();
+                self.tasks.make(slot.id, record, &slot.versions)?
+            }
         };
         let sources = task.sources().to_vec();
         let changelogs = task.changelogs().to_vec();

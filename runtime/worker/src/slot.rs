@@ -2,10 +2,13 @@
 
 use crate::metadata::{CommitTag, Metadata};
 use crate::stamp::Stamp;
+use crate::status::SwapProgress;
+use crate::swap::Versions;
 use broker::CommittedOffset;
 use record::TopicPartition;
 use std::collections::HashSet;
 use task::{Task, TaskId};
+use uuid::Uuid;
 
 /// Pauses between tries: doubled after each failure up to a bound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +99,9 @@ pub(crate) struct Slot {
     pub backoff: Backoff,
     /// Why the last try failed, for people.
     pub trouble: Option<String>,
+    /// What `task`'s processors are.
+    pub versions: Versions,
+    pub swap: Option<(Uuid, SwapProgress)>,
 }
 
 impl Slot {
@@ -119,6 +125,8 @@ impl Slot {
             rejected: 0,
             backoff: Backoff::default(),
             trouble: None,
+            versions: Versions::new(),
+            swap: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! What a stream thread says of itself: tasks with their state and positions, counters, views of stores.
 
+use crate::swap::{Shadow, Versions};
 use record::TopicPartition;
 use task::TaskId;
+use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
@@ -24,6 +26,33 @@ pub enum TaskState {
     },
 }
 
+/// Where a task is in a swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwapProgress {
+    /// Processors of `to` are being made beside the running ones.
+    Preparing,
+    /// Prepared; other nodes or threads come first.
+    Waiting,
+    /// Entries of a store have gone through `migrate`.
+    Migrating {
+        entries: u64,
+    },
+    /// The first transaction under `to` is held open. Times in milliseconds.
+    Probation {
+        held_ms: i64,
+        records: u64,
+    },
+    /// Runs `to`.
+    Switched,
+    Shadowing(Shadow),
+    /// Runs `from`, or, after a failure in the watch window, nothing.
+    Failed {
+        reason: String,
+    },
+    /// Runs `from` again.
+    RolledBack,
+}
+
 #[derive(Clone, Debug)]
 pub struct TaskStatus {
     pub task: TaskId,
@@ -34,6 +63,10 @@ pub struct TaskStatus {
     /// Rows and bytes that wait in the task's queues.
     pub buffered_records: usize,
     pub buffered_bytes: usize,
+    /// What the task's processors are; empty: what the topology says.
+    pub versions: Versions,
+    /// The swap that it takes part in.
+    pub swap: Option<(Uuid, SwapProgress)>,
 }
 
 /// Since the worker was made.

@@ -405,5 +405,7 @@ fn task_status(slot: &Slot) -> TaskStatus {
         positions: slot.positions.clone(),
         buffered_records,
         buffered_bytes,
+        versions: slot.versions.clone(),
+        swap: slot.swap.clone(),
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use task::{Processor, Task, TaskId};
 use topology::{NodeKind, Topology};
-use worker::control::Run;
+use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
-use worker::{MakeError, TaskFactory};
+use worker::swap::Versions;
+use worker::{MakeError, Prepare, TaskFactory};
 
 #[derive(Default)]
 struct Directory {
@@ -147,7 +148,7 @@ pub fn make(
 }
 
 impl TaskFactory for Factory {
-    fn make(&mut self, id: TaskId, _: Run) -> Result<Task, MakeError> {
+    fn make(&mut self, id: TaskId, _: &PipelineRecord, _: &Versions) -> Result<Task, MakeError> {
         let memory = {
             let mut disk = self.disk.0.lock().unwrap();
             let directory = disk.entry(id).or_default();
@@ -166,6 +167,10 @@ impl TaskFactory for Factory {
             task: id,
         });
         make(&self.topology, id, backend, &self.dice, self.moody).map_err(|cause| MakeError { again: false, cause })
+    }
+
+    fn prepare(&mut self, _: TaskId, _: &PipelineRecord, _: &Versions, _: &Versions) -> Prepare {
+        Prepare::Refused("there is one version only".into())
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {

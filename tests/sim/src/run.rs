@@ -403,6 +403,9 @@ fn record(settings: &Settings) {
         incarnation: settings.run.incarnation,
         epoch: settings.run.epoch,
         state: State::Running,
+        versions: Default::default(),
+        swap: None,
+        history: Vec::new(),
         rest: Default::default(),
     };
     let key = worker::control::key(PIPELINE);

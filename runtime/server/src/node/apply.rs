@@ -291,6 +291,9 @@ impl Node {
             incarnation: there.map_or_else(uuid::Uuid::new_v4, |record| record.incarnation),
             epoch: there.map_or(1, |record| record.epoch),
             state: there.map_or(State::Running, |record| record.state),
+            versions: there.map(|record| record.versions.clone()).unwrap_or_default(),
+            swap: there.and_then(|record| record.swap.clone()),
+            history: there.map(|record| record.history.clone()).unwrap_or_default(),
             rest,
         })
     }

@@ -11,6 +11,7 @@ mod metrics;
 mod modules;
 mod parse;
 mod placed;
+mod prepare;
 mod query;
 mod runner;
 mod status;

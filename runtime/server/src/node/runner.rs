@@ -15,6 +15,7 @@ use task::TaskId;
 use topology::{Guarantee, NodeKind};
 use worker::control::{Run, State};
 use worker::coordinator::{self, Coordinator};
+use worker::swap::Ballot;
 use worker::{Now, Options, Progress, Random, Stop, TaskSnapshot, Worker, placement};
 
 /// Between two polls of a coordinator, unless a thread asks it to commit.
@@ -32,6 +33,8 @@ const POSITIONS_WAIT: Duration = Duration::from_secs(10);
 /// What the threads of a pipeline share.
 pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
+    /// How the threads agree on a swap.
+    ballot: Ballot,
     stop: AtomicBool,
     /// Leave the group at the end, for a pipeline that is gone; a bounce keeps the membership.
     leave: AtomicBool,
@@ -94,6 +97,7 @@ impl Shared {
             }
         };
         Self {
+            ballot: Ballot::new(threads.iter().cloned()),
             threads: threads.into_iter().map(share).collect(),
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
@@ -440,6 +444,7 @@ impl StreamThread {
                 _ => false,
             });
         options.steps = steps::watch(self.index);
+        options.ballot = self.shared.ballot.clone();
         if topology.guarantee == Guarantee::AtLeastOnce {
             let committer = Committer {
                 requests: self.positions.clone(),

@@ -1,9 +1,10 @@
 //! Makes tasks for stream threads: processors from modules, stores from directories.
 
 use super::Node;
+use super::prepare::{self, Around, Preparations};
 use crate::registry::PipelineEntry;
 use rocks::{Database, Directory, Memory};
-use sandbox::{InstanceOptions, LogSink, Module, Outside, TaskName};
+use sandbox::{LogSink, Module, Outside};
 use state::Backend;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use task::watch::Watch;
 use task::{Task, TaskId};
 use topology::{ModuleStep, NodeId, NodeKind, SubTopology, Topology};
-use worker::control::Run;
+use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
-use worker::{MakeError, TaskFactory};
+use worker::swap::Versions;
+use worker::{MakeError, Prepare, TaskFactory};
 
 /// The open directories of one pipeline on this node, shared by its threads: a task that moves between them finds its
 /// stores open.
@@ -81,6 +83,8 @@ fn failed(error: state::Error) -> MakeError {
 
 /// One thread's factory.
 pub(crate) struct Factory {
+    node: Arc<Node>,
+    preparations: Preparations,
     topology: Arc<Topology>,
     modules: BTreeMap<NodeId, Module>,
     outside: BTreeMap<NodeId, Arc<dyn Outside>>,
@@ -95,7 +99,7 @@ pub(crate) struct Factory {
 
 impl Factory {
     pub(crate) fn new(
-        node: &Node,
+        node: &Arc<Node>,
         entry: &PipelineEntry,
         directories: Arc<Directories>,
     ) -> Result<Self, crate::refusal::Refusal> {
@@ -113,6 +117,8 @@ impl Factory {
             .map(|(topic, count)| (topic.clone(), *count))
             .collect();
         Ok(Self {
+            node: node.clone(),
+            preparations: Preparations::default(),
             outside: node.outside(&topology),
             topology: topology.clone(),
             modules,
@@ -136,30 +142,41 @@ impl Factory {
             .collect()
     }
 
-    fn processor(&self, id: TaskId, node: NodeId, step: &ModuleStep) -> Result<Box<dyn task::Processor>, MakeError> {
+    fn around(&self) -> Around {
+        Around {
+            outside: self.outside.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    fn processor(
+        &self,
+        id: TaskId,
+        number: NodeId,
+        step: &ModuleStep,
+        versions: &Versions,
+    ) -> Result<Box<dyn task::Processor>, MakeError> {
         let stop = |cause: String| MakeError { again: false, cause };
         let name = self
             .topology
             .nodes
-            .get(node)
-            .map(|n| n.name.clone())
+            .get(number)
+            .map(|n| n.name.as_str())
             .unwrap_or_default();
-        let module = self
-            .modules
-            .get(&node)
-            .ok_or_else(|| stop(format!("no module for step `{name}`")))?;
-        let mut options = InstanceOptions::of_step(
-            step,
-            TaskName {
-                pipeline: self.topology.name.clone(),
-                step: name,
-                sub_topology: id.sub_topology,
-                partition: id.partition.max(0) as u32,
-            },
-        );
-        options.outside = self.outside.get(&node).cloned();
-        options.log = Some(self.log.clone());
-        module.instance(options).map_err(|e| stop(e.to_string()))
+        let version = versions.get(name).filter(|v| v.digest != step.digest);
+        let (step, module) = match version {
+            None => (step.clone(), self.modules.get(&number).cloned()),
+            Some(version) => {
+                let loaded = self.node.load(&version.digest);
+                let loaded = loaded.map_err(|refusal| MakeError {
+                    again: true,
+                    cause: refusal.message,
+                })?;
+                (prepare::step_as(step, version), Some(loaded))
+            }
+        };
+        let module = module.ok_or_else(|| stop(format!("no module for step `{name}`")))?;
+        prepare::processor(&self.topology, id, number, &step, &module, &self.around()).map_err(stop)
     }
 }
 
@@ -170,7 +187,7 @@ impl TaskFactory for Factory {
             .open_ahead(ids.filter(|(_, stores)| !stores.is_empty()).collect());
     }
 
-    fn make(&mut self, id: TaskId, _: Run) -> Result<Task, MakeError> {
+    fn make(&mut self, id: TaskId, _: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError> {
         let sub = self.sub(id).ok_or_else(|| MakeError {
             again: false,
             cause: format!("there is no sub-topology {}", id.sub_topology),
@@ -178,7 +195,7 @@ impl TaskFactory for Factory {
         let mut processors = HashMap::new();
         for node in &sub.nodes {
             if let Some(NodeKind::Module(step)) = self.topology.nodes.get(*node).map(|n| &n.kind) {
-                processors.insert(*node, self.processor(id, *node, step)?);
+                processors.insert(*node, self.processor(id, *node, step, versions)?);
             }
         }
         if !self.made.insert(id) {
@@ -199,6 +216,12 @@ impl TaskFactory for Factory {
             again: false,
             cause: e.to_string(),
         })
+    }
+
+    fn prepare(&mut self, id: TaskId, _: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare {
+        let around = self.around();
+        self.preparations
+            .poll(&self.node, &self.topology, id, from, to, around)
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {

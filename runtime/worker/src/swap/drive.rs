@@ -1,0 +1,160 @@
+//! What comes next in a swap: observed facts in, the record's next word out. Whoever leads writes it under
+//! compare-and-set; a new leader goes on from the record and the reports alone.
+
+use super::report::{Report, ReportState};
+use super::terms::{HISTORY_MAX, Outcome, Phase, Ran, SWITCH_MS_MAX, Versions, Written};
+use crate::control::{PipelineRecord, Run};
+use crate::placement::View;
+use task::TaskId;
+use uuid::Uuid;
+
+/// A word of the record that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Every task has switched.
+    Watch,
+    /// A bound was broken, a task cannot switch, or somebody asked for it.
+    RollBack { reason: String },
+    /// The watch window is over: `to` stays.
+    Keep,
+    /// Every task runs `from` again. What `to` had written.
+    WentBack { offsets: Vec<Written> },
+}
+
+/// The report of `task` on this swap, under the task epoch that its placement has now.
+pub fn report(view: &View, run: Run, swap: Uuid, task: TaskId) -> Option<&Report> {
+    let records = view.tasks.get(&task)?;
+    let placement = records.placement.as_ref().filter(|p| p.run == run)?;
+    let report = records.version.as_ref()?;
+    (report.run == run && report.swap == swap && report.task_epoch == placement.task_epoch).then_some(report)
+}
+
+/// What is due for the swap of `record`, if anything. `wall_ms` is the leader's wall clock.
+pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> {
+    let swap = record.swap.as_ref()?;
+    let run = record.run();
+    let of = |task: TaskId| report(view, run, swap.id, task);
+    if swap.phase != Phase::RollingBack {
+        let failed = swap.tasks().find_map(|task| {
+            let report = of(task).filter(|r| r.state == ReportState::Failed)?;
+            let reason = report.reason.as_deref().unwrap_or("it gave no reason");
+            Some(format!("task {task}: {reason}"))
+        });
+        if let Some(reason) = failed {
+            return Some(Step::RollBack { reason });
+        }
+    }
+    match swap.phase {
+        Phase::Switching if swap.shadow => None,
+        Phase::Switching => {
+            let missing = |task: &TaskId| of(*task).is_none_or(|r| r.state != ReportState::Switched);
+            match swap.switching().find(missing) {
+                Some(task) if wall_ms - swap.phase_at > SWITCH_MS_MAX => Some(Step::RollBack {
+                    reason: format!("task {task} did not switch within {} s", SWITCH_MS_MAX / 1_000),
+                }),
+                Some(_) => None,
+                // The canaries run `to`; the rest waits for `promote`.
+                None if swap.canary.is_some() => None,
+                None => Some(Step::Watch),
+            }
+        }
+        Phase::Watching => {
+            let watch_ms = i64::try_from(swap.watch_ms).unwrap_or(i64::MAX);
+            (wall_ms.saturating_sub(swap.phase_at) >= watch_ms).then_some(Step::Keep)
+        }
+        Phase::RollingBack => {
+            let reports: Option<Vec<&Report>> = swap
+                .tasks()
+                .map(|task| of(task).filter(|r| r.state == ReportState::RolledBack))
+                .collect();
+            reports.map(|reports| Step::WentBack {
+                offsets: merged(reports.into_iter().flat_map(|r| &r.offsets)),
+            })
+        }
+    }
+}
+
+/// One range a partition.
+fn merged<'a>(ranges: impl Iterator<Item = &'a Written>) -> Vec<Written> {
+    let mut all: std::collections::BTreeMap<(&str, i32), (i64, i64)> = std::collections::BTreeMap::new();
+    for range in ranges {
+        let both = all
+            .entry((&range.topic, range.partition))
+            .or_insert((range.first, range.last));
+        *both = (both.0.min(range.first), both.1.max(range.last));
+    }
+    all.into_iter()
+        .map(|((topic, partition), (first, last))| Written {
+            topic: topic.to_owned(),
+            partition,
+            first,
+            last,
+        })
+        .collect()
+}
+
+impl PipelineRecord {
+    /// The record with this step taken; the same where the step does not belong to what it says.
+    #[must_use]
+    pub fn stepped(&self, step: &Step, wall_ms: i64) -> Self {
+        let mut next = self.clone();
+        let Some(swap) = &mut next.swap else { return next };
+        match (step, swap.phase) {
+            (Step::Watch, Phase::Switching) => {
+                swap.phase = Phase::Watching;
+                swap.phase_at = wall_ms;
+            }
+            (Step::RollBack { reason }, Phase::Switching | Phase::Watching) => {
+                swap.phase = Phase::RollingBack;
+                swap.phase_at = wall_ms;
+                swap.reason = Some(reason.clone());
+            }
+            (Step::Keep, Phase::Watching) => next.end(true, Vec::new(), wall_ms),
+            (Step::WentBack { offsets }, Phase::RollingBack) => next.end(false, offsets.clone(), wall_ms),
+            _ => {}
+        }
+        next
+    }
+
+    /// The canaries stay, and the other tasks follow them. Nothing where no canary runs.
+    #[must_use]
+    pub fn promoted(&self, wall_ms: i64) -> Self {
+        let mut next = self.clone();
+        if let Some(swap) = next.swap.as_mut().filter(|s| s.phase == Phase::Switching) {
+            swap.canary = None;
+            swap.phase_at = wall_ms;
+        }
+        next
+    }
+
+    fn end(&mut self, kept: bool, offsets: Vec<Written>, wall_ms: i64) {
+        let Some(swap) = self.swap.take() else { return };
+        let to: Versions = swap.steps.iter().map(|(s, c)| (s.clone(), c.to.clone())).collect();
+        if kept {
+            for ran in self.history.iter_mut().filter(|r| r.outcome == Outcome::Runs) {
+                let replaced = ran.versions.keys().all(|step| to.contains_key(step));
+                if replaced {
+                    ran.outcome = Outcome::Replaced;
+                    ran.until = Some(swap.began_at);
+                }
+            }
+        }
+        self.versions = swap.versions(&self.versions, kept);
+        self.history.push(Ran {
+            versions: to,
+            since: swap.began_at,
+            until: (!kept).then_some(wall_ms),
+            why: swap.why,
+            who: swap.who,
+            outcome: match (kept, swap.shadow) {
+                (true, _) => Outcome::Runs,
+                (false, true) => Outcome::Shadowed,
+                (false, false) => Outcome::RolledBack,
+            },
+            reason: swap.reason,
+            offsets,
+        });
+        let gone = self.history.len().saturating_sub(HISTORY_MAX);
+        self.history.drain(..gone);
+    }
+}
