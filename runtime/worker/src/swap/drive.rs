@@ -116,12 +116,13 @@ impl PipelineRecord {
         next
     }
 
-    /// The canaries stay, and the other tasks follow them. Nothing where no canary runs.
+    /// The canaries stay, and the other tasks follow them; after a shadow, all tasks switch. Nothing where neither runs.
     #[must_use]
     pub fn promoted(&self, wall_ms: i64) -> Self {
         let mut next = self.clone();
         if let Some(swap) = next.swap.as_mut().filter(|s| s.phase == Phase::Switching) {
             swap.canary = None;
+            swap.shadow = false;
             swap.phase_at = wall_ms;
         }
         next
@@ -141,7 +142,9 @@ impl PipelineRecord {
         }
         self.versions = swap.versions(&self.versions, kept);
         self.history.push(Ran {
+            swap: Some(swap.id),
             versions: to,
+            from: swap.steps.iter().map(|(s, c)| (s.clone(), c.from.clone())).collect(),
             since: swap.began_at,
             until: (!kept).then_some(wall_ms),
             why: swap.why,

@@ -230,8 +230,14 @@ pub enum Outcome {
 /// One entry of what ran when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
+    /// The swap that brought it; `None`: it came with an `apply`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Uuid>,
     /// Of the steps that changed, or of all when the pipeline was applied.
     pub versions: Versions,
+    /// What ran in these steps before.
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub from: Versions,
     /// Wall times in milliseconds.
     pub since: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
