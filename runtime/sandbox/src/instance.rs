@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use task::Processor;
@@ -82,6 +83,8 @@ pub(crate) struct Instance {
     mark_bytes: u64,
     /// The log's rate outlives instances, so that a module that traps in a loop does not get a fresh one each time.
     log: Option<Log>,
+    /// In calls of `process` and `punctuate`, over all instances.
+    busy: Duration,
 }
 
 struct Running {
@@ -112,6 +115,7 @@ impl Instance {
             running: None,
             mark_bytes,
             log: Some(log),
+            busy: Duration::ZERO,
         })
     }
 
@@ -181,7 +185,11 @@ impl Instance {
         host.log.begin_call();
         mem::swap(&mut host.context, context);
         start_call(&mut running.store);
+        let began = Instant::now();
         let answered = export(&mut running.store, &running.guest);
+        if matches!(phase, Phase::Process { .. } | Phase::Punctuate) {
+            self.busy += began.elapsed();
+        }
         let host = running.store.data_mut();
         mem::swap(&mut host.context, context);
         let answered = answered.map_err(|error| failure::of_call(&error, host));
@@ -265,6 +273,14 @@ impl Processor for Instance {
 
     fn is_worn(&self) -> bool {
         self.memory_bytes() as u64 > self.mark_bytes
+    }
+
+    fn busy_ns(&self) -> u64 {
+        u64::try_from(self.busy.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn needs_origin(&self) -> Option<bool> {
+        Some(self.options.needs_origin)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -138,6 +138,10 @@ impl Trouble {
 impl Task {
     /// Takes a new instance in place of one that trapped or does not keep to the contract.
     pub(crate) fn renew(&mut self, node: usize, failure: &Failure, wall_time: i64) -> Result<(), Error> {
+        if let Some(counts) = self.metrics.nodes.get_mut(node) {
+            counts.failed_calls += 1;
+            counts.last_failure = Some(failure.to_string());
+        }
         if matches!(failure, Failure::Guest(_) | Failure::Host(_)) {
             return Ok(());
         }

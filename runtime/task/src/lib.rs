@@ -27,6 +27,7 @@ mod restore;
 mod rows;
 mod run;
 mod stage;
+mod swap;
 mod task;
 mod times;
 mod walk;
@@ -35,6 +36,7 @@ pub use error::Error;
 pub use metrics::{Metrics, NodeMetrics};
 pub use options::{Buffered, Options, Ran, Staged, TaskId, TaskIdError, To};
 pub use processor::Processor;
+pub use swap::Measured;
 pub use task::Task;
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub struct NodeMetrics {
     pub call_rows_max: u64,
     /// Rows dropped: by the guest, by a null key or value, by matching no branch.
     pub dropped: u64,
+    /// Calls that failed as a whole: traps, answers that break the contract, errors; and why the last one did.
+    pub failed_calls: u64,
+    pub last_failure: Option<String>,
 }
 
 impl NodeMetrics {

@@ -159,4 +159,14 @@ pub trait Processor: Send {
     fn memory_bytes(&self) -> usize {
         0
     }
+
+    /// Time spent in calls since this was made, in nanoseconds; 0 where it is not measured.
+    fn busy_ns(&self) -> u64 {
+        0
+    }
+
+    /// Whether [`Input::origin`] is to be filled in; `None`: as the step says.
+    fn needs_origin(&self) -> Option<bool> {
+        None
+    }
 }

@@ -16,6 +16,7 @@ use crate::processor::{Context, Processor};
 use crate::queue::{Queue, Rejects};
 use crate::schedules::{Running, ScheduleId};
 use crate::stage::Stage;
+use crate::swap::Aside;
 
 /// See the crate page. Every call is made by the worker that owns the task, in one thread.
 pub struct Task {
@@ -47,6 +48,7 @@ pub struct Task {
     pub(crate) worked: bool,
     pub(crate) started: bool,
     pub(crate) metrics: Metrics,
+    pub(crate) aside: Aside,
 }
 
 impl Task {
@@ -105,6 +107,7 @@ impl Task {
             worked: false,
             started: false,
             metrics,
+            aside: Aside::default(),
         })
     }
 
@@ -296,11 +299,18 @@ impl Task {
 
     /// Bytes of memory that the instances of the task hold now.
     pub fn instance_bytes(&self) -> usize {
-        self.processors.iter().flatten().map(|p| p.memory_bytes()).sum()
+        let aside = self.aside.memory_bytes();
+        self.processors
+            .iter()
+            .flatten()
+            .map(|p| p.memory_bytes())
+            .sum::<usize>()
+            + aside
     }
 
     /// Closes the processors. Uncommitted work is dropped.
     pub fn close(mut self) {
+        self.forget_aside();
         for processor in self.processors.iter_mut().flatten() {
             processor.close();
         }

@@ -1,7 +1,8 @@
 //! Stream time and punctuations as rows of the internal store, so that they are committed, changelogged and restored
 //! like other state.
 //!
-//! Keys: `t` for the stream time (8 bytes big-endian); `s` + node name + 0 + schedule name for a punctuation.
+//! Keys: `t` for the stream time (8 bytes big-endian); `s` + node name + 0 + schedule name for a punctuation; `m` for
+//! the marker of a swap (the worker's bytes).
 
 use state::{Bounds, Stores};
 
@@ -11,6 +12,7 @@ use crate::schedules::{Clock, Running, Schedule, ScheduleId, Schedules};
 
 const STREAM_TIME: &[u8] = b"t";
 const SCHEDULE: u8 = b's';
+const MARKER: &[u8] = b"m";
 
 fn key(plan: &Plan, id: &ScheduleId) -> Vec<u8> {
     let node = plan.nodes.get(id.node as usize).map(|n| &*n.name).unwrap_or_default();
@@ -120,6 +122,22 @@ pub fn read(plan: &Plan, stores: &mut Stores) -> Result<(i64, Vec<(ScheduleId, R
         ))
     });
     Ok((stream_time, schedules.collect()))
+}
+
+/// The marker of a swap.
+pub fn marker(plan: &Plan, stores: &mut Stores) -> Result<Option<Vec<u8>>, Error> {
+    match plan.times {
+        Some(store) => Ok(stores.read(store, MARKER, |value| value.map(<[u8]>::to_vec))?),
+        None => Ok(None),
+    }
+}
+
+/// Writes the marker of a swap, or (`None`) removes it.
+pub fn set_marker(plan: &Plan, stores: &mut Stores, marker: Option<&[u8]>, timestamp: i64) -> Result<(), Error> {
+    match plan.times {
+        Some(store) => Ok(stores.write(store, MARKER, marker, timestamp)?),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ impl Worker {
 
     /// One commit of everything that there is to commit, or nothing. Gives whether there was something.
     pub(crate) fn commit(&mut self, now: Now) -> Result<bool, Error> {
+        if self.is_holding() {
+            return Ok(false);
+        }
         if self.producer.is_none() || (!self.exactly_once() && !self.membership_is_fresh()) {
             return Ok(false);
         }
@@ -96,6 +99,7 @@ impl Worker {
         self.send_records(records)?;
         self.step(CrashPoint::RecordsSent)?;
         let delivered = self.deliver()?;
+        self.note_delivered(&delivered);
         self.step(CrashPoint::Delivered)?;
         let parts = self.prepare_parts(participants, &delivered)?;
         self.begin()?;
@@ -124,6 +128,7 @@ impl Worker {
 
     fn commit_positions(&mut self, now: Now, participants: &[TaskId], records: &[Record]) -> Result<(), Trouble> {
         let delivered = self.deliver()?;
+        self.note_delivered(&delivered);
         self.step(CrashPoint::Delivered)?;
         let parts = self.prepare_parts(participants, &delivered)?;
         let offsets = self
@@ -268,6 +273,7 @@ impl Worker {
             .filter(|s| ending && s.leaving && !owed.iter().any(|(id, _)| *id == s.id));
         let drained: Vec<(TaskId, u64)> = drained.map(|s| (s.id, s.task_epoch)).collect();
         started
+            .chain(self.reports())
             .chain(owed.into_iter().chain(drained).map(|(id, epoch)| release(id, epoch)))
             .collect()
     }
@@ -383,6 +389,7 @@ impl Worker {
                 Record::Released(..) | Record::Version(..) | Record::Placement(..) | Record::Node(..) => {}
             }
         }
+        self.exchange_committed(records)?;
         self.end_committed(now)
     }
 }

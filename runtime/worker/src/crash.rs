@@ -53,10 +53,30 @@ pub enum CrashPoint {
     Released,
     /// Stopping: the last commit is done, stores are being closed.
     Stopping,
+    /// Processors of another version are ready beside the running ones.
+    SwapPrepared,
+    /// They took their place; the transaction that says so is open.
+    SwapSwitched,
+    /// The thread has said that its probation passed.
+    SwapVoted,
+    /// All threads of the node have; the commit comes next.
+    SwapPassed,
+    /// The first transaction under the new version is committed and applied.
+    SwapCommitted,
+    /// A probation failed; the abort comes next.
+    SwapFailed,
+    /// What ran before the switch runs again, nothing of it was committed.
+    SwapUndone,
+    /// A bound was broken after the switch was committed; the work since the last commit is dropped.
+    SwapBroken,
+    /// The old version is back after the new one had committed; the transaction that says so is open.
+    SwapBack,
+    /// The record names no swap any more.
+    SwapEnded,
 }
 
 impl CrashPoint {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 38] = [
         Self::BeforeInit,
         Self::AfterInit,
         Self::RecordsRead,
@@ -85,6 +105,16 @@ impl CrashPoint {
         Self::BeforePositions,
         Self::Released,
         Self::Stopping,
+        Self::SwapPrepared,
+        Self::SwapSwitched,
+        Self::SwapVoted,
+        Self::SwapPassed,
+        Self::SwapCommitted,
+        Self::SwapFailed,
+        Self::SwapUndone,
+        Self::SwapBroken,
+        Self::SwapBack,
+        Self::SwapEnded,
     ];
 
     /// The point whose `as u8` this is; for a reader of what a killed node wrote down.
@@ -122,6 +152,16 @@ impl CrashPoint {
             Self::BeforePositions => "before-positions",
             Self::Released => "released",
             Self::Stopping => "stopping",
+            Self::SwapPrepared => "swap-prepared",
+            Self::SwapSwitched => "swap-switched",
+            Self::SwapVoted => "swap-voted",
+            Self::SwapPassed => "swap-passed",
+            Self::SwapCommitted => "swap-committed",
+            Self::SwapFailed => "swap-failed",
+            Self::SwapUndone => "swap-undone",
+            Self::SwapBroken => "swap-broken",
+            Self::SwapBack => "swap-back",
+            Self::SwapEnded => "swap-ended",
         }
     }
 }

@@ -27,10 +27,20 @@ pub enum Mutant {
     /// The stored changelog offset is the broker's end offset.
     StoreEndOffset,
     ApplyBeforeCommit,
+    /// Swap: a thread commits when its own probation has passed.
+    CommitBeforeAllVoted,
+    /// Swap: the marker goes with a later transaction than the switch.
+    MarkerAfterwards,
+    /// Swap: a task starts with what ran before the swap, whatever record and marker say.
+    RecordNotCompared,
+    /// Swap: a failed probation is committed with what it did.
+    CommitFailedProbation,
+    /// Swap: a task that goes back keeps what the new version did since the last commit, and replays it too.
+    BackWithoutAbort,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::NoReadAfterInit,
         Self::TwoTaskTables,
         Self::NoRelease,
@@ -43,6 +53,11 @@ impl Mutant {
         Self::RewindAfterUnknown,
         Self::StoreEndOffset,
         Self::ApplyBeforeCommit,
+        Self::CommitBeforeAllVoted,
+        Self::MarkerAfterwards,
+        Self::RecordNotCompared,
+        Self::CommitFailedProbation,
+        Self::BackWithoutAbort,
     ];
 }
 

@@ -151,6 +151,7 @@ impl Worker {
     }
 
     fn roll_back(&mut self, now: Now) -> Result<(), Error> {
+        self.undo_hold();
         let mut seeks = Vec::new();
         let mut resumed = Vec::new();
         for slot in self.slots.values_mut().filter(|s| s.is_running()) {
@@ -186,6 +187,7 @@ impl Worker {
         self.producer = None;
         self.transaction = Transaction::default();
         self.flushing = None;
+        self.forget_hold();
         self.phase = Phase::Connect;
     }
 
@@ -253,6 +255,9 @@ impl Worker {
             slot.state = SlotState::Running;
             let applied = slot.task.as_mut().map_or(Ok(()), |task| task.committed(&part.next));
             slot.settle(part, now.monotonic_ms);
+            if let Some(part) = &mut slot.part {
+                part.committed();
+            }
             self.commit_now |= slot.stopping.is_some();
             if let Err(error) = applied {
                 self.fail_task(slot, error, now);

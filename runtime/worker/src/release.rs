@@ -94,6 +94,7 @@ impl Worker {
             }
         }
         slot.paused.clear();
+        slot.part = None;
         task.close();
     }
 

@@ -7,6 +7,7 @@ use crate::mutant::Mutant;
 use crate::options::{Error, Now};
 use crate::slot::{Slot, SlotState, StoreRestore};
 use crate::stamp::{self, Stamp, Verdict};
+use crate::swap::Code;
 use crate::worker::Worker;
 use broker::{CommittedOffset, Consumer, ConsumerOptions, ErrorKind, Isolation, OffsetAt};
 use record::{Batch, Fetched, TopicPartition};
@@ -455,6 +456,11 @@ impl Worker {
             }
             stamp.caught_up_ms = now.wall_ms;
             self.tasks.set_stamp(slot.id, Some(stamp))?;
+        }
+        match self.set_code(slot)? {
+            Code::Set => {}
+            Code::Later => return Err(NotOpen::Unstable),
+            Code::Refused(reason) => return Err(NotOpen::Later(reason)),
         }
         if let Some(task) = &mut slot.task {
             for (source, offset) in &slot.positions {

@@ -18,7 +18,7 @@ impl Worker {
         let running: Vec<TaskId> = self
             .slots
             .values()
-            .filter(|s| s.is_running() && s.stopping.is_none())
+            .filter(|s| s.is_running() && s.stopping.is_none() && !s.is_held_back())
             .map(|s| s.id)
             .collect();
         self.ran = false;

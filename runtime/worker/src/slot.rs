@@ -2,13 +2,12 @@
 
 use crate::metadata::{CommitTag, Metadata};
 use crate::stamp::Stamp;
-use crate::status::SwapProgress;
 use crate::swap::Versions;
+use crate::swap::part::Part;
 use broker::CommittedOffset;
 use record::TopicPartition;
 use std::collections::HashSet;
 use task::{Task, TaskId};
-use uuid::Uuid;
 
 /// Pauses between tries: doubled after each failure up to a bound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,7 +100,10 @@ pub(crate) struct Slot {
     pub trouble: Option<String>,
     /// What `task`'s processors are.
     pub versions: Versions,
-    pub swap: Option<(Uuid, SwapProgress)>,
+    /// Its part in the swap that is under way, while it is open.
+    pub part: Option<Box<Part>>,
+    /// It had stopped, and a swap is to give it another try.
+    pub revived: bool,
 }
 
 impl Slot {
@@ -126,12 +128,18 @@ impl Slot {
             backoff: Backoff::default(),
             trouble: None,
             versions: Versions::new(),
-            swap: None,
+            part: None,
+            revived: false,
         }
     }
 
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, SlotState::Running)
+    }
+
+    /// Whether a swap keeps it from running for now.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.part.as_ref().is_some_and(|p| p.holds_back())
     }
 
     /// Takes over what a commit made true.

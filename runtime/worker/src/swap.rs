@@ -9,6 +9,16 @@ pub mod drive;
 pub mod report;
 pub mod terms;
 
+mod back;
+mod hold;
+mod marker;
+pub(crate) mod part;
+mod start;
+mod thread;
+
+pub(crate) use start::Code;
+pub(crate) use thread::Exchange;
+
 pub use ballot::Ballot;
 pub use report::{Report, ReportState, Sample, Shadow};
 pub use terms::{

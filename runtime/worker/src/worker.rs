@@ -8,7 +8,8 @@ use crate::options::{Error, Now, Options, Progress, Stop, TaskFactory};
 use crate::placement::View;
 use crate::slot::{Backoff, Slot, SlotState};
 use crate::start::Fence;
-use crate::status::{Counters, Status, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
+use crate::status::{Counters, Status, SwapProgress, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
+use crate::swap::{Exchange, Swap};
 use broker::{Admin, Broker, Consumer, Producer};
 use record::TopicPartition;
 use std::collections::{BTreeMap, HashMap};
@@ -98,6 +99,17 @@ pub struct Worker {
     pub(crate) backoff: Backoff,
     pub(crate) trouble: Option<String>,
     pub(crate) counters: Counters,
+    /// While the record names a swap.
+    pub(crate) exchange: Option<Box<Exchange>>,
+    /// Of the last poll, in milliseconds.
+    pub(crate) polled_ms: i64,
+}
+
+impl Drop for Worker {
+    /// The other threads of the node do not wait for this one.
+    fn drop(&mut self) {
+        self.options.ballot.withdraw(&self.options.thread);
+    }
 }
 
 impl Worker {
@@ -138,6 +150,8 @@ impl Worker {
             backoff: Backoff::default(),
             trouble: None,
             counters: Counters::default(),
+            exchange: None,
+            polled_ms: 0,
         }
     }
 
@@ -203,7 +217,15 @@ impl Worker {
             Phase::Work => WorkerPhase::Working,
             Phase::Stopped => WorkerPhase::Stopped,
         };
-        let tasks = self.slots.values().map(task_status).collect();
+        let swap = self.record.as_ref().and_then(|r| r.swap.as_ref());
+        let tasks = self
+            .slots
+            .values()
+            .map(|slot| TaskStatus {
+                swap: swap.and_then(|swap| Some((swap.id, swap_progress(slot, swap, self.polled_ms)?))),
+                ..task_status(slot)
+            })
+            .collect();
         Status {
             phase,
             paused: self.holds(),
@@ -322,6 +344,7 @@ impl Worker {
 
     fn work(&mut self, now: Now) -> Result<Progress, Error> {
         let mut worked = false;
+        self.polled_ms = now.monotonic_ms;
         if now.monotonic_ms >= self.next_records_ms {
             self.next_records_ms = now.monotonic_ms + self.options.records_interval_ms;
             worked |= match self.read_some(Duration::ZERO) {
@@ -338,6 +361,13 @@ impl Worker {
         worked |= self.advance_starts(now)?;
         worked |= self.open_and_restore(now)?;
         let stop = self.stop_requested(now);
+        let swaps = self.exchange.is_some() || self.record.as_ref().is_some_and(|r| r.swap.is_some());
+        if swaps {
+            worked |= self.advance_exchange(now)?;
+            if !matches!(self.phase, Phase::Work) {
+                return Ok(Progress::Worked);
+            }
+        }
         if let Some(wait) = self
             .flushing
             .map(|f| f.next_ms - now.monotonic_ms)
@@ -347,8 +377,11 @@ impl Worker {
                 sleep_ms_max: wait.unsigned_abs(),
             });
         }
-        if !self.holds() && !stop && self.flushing.is_none() {
+        if !self.holds() && !stop && self.flushing.is_none() && !(swaps && self.is_held_full()) {
             worked |= self.fetch_and_run(now, worked)?;
+        }
+        if swaps && matches!(self.phase, Phase::Work) {
+            worked |= self.check_exchange(now)?;
         }
         if !matches!(self.phase, Phase::Work) {
             return Ok(Progress::Worked);
@@ -406,6 +439,11 @@ fn task_status(slot: &Slot) -> TaskStatus {
         buffered_records,
         buffered_bytes,
         versions: slot.versions.clone(),
-        swap: slot.swap.clone(),
+        swap: None,
     }
+}
+
+fn swap_progress(slot: &Slot, swap: &Swap, now_ms: i64) -> Option<SwapProgress> {
+    let (part, task) = (slot.part.as_ref()?, slot.task.as_ref()?);
+    (part.swap == swap.id).then(|| part.progress(part.records(swap, task), now_ms))
 }

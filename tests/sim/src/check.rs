@@ -4,12 +4,14 @@ use crate::disk;
 use crate::node::{Node, Settings};
 use crate::pipeline::{DEAD, Expected, OUTPUT, PARTITIONS, PIPELINE};
 use crate::run::Case;
+use crate::swap;
 use crate::world::Row;
 use record::{BatchBuilder, TopicPartition};
 use state::memory::Memory;
 use std::collections::BTreeMap;
 use topology::{Emit, Guarantee};
 use worker::TaskState;
+use worker::control::PipelineRecord;
 
 /// Every source was processed and committed to its end, nothing is open, every task runs.
 pub fn at_rest(settings: &Settings, nodes: &mut [Node]) -> bool {
@@ -49,16 +51,46 @@ pub fn statuses(nodes: &mut [Node]) -> String {
             text.push_str(&format!("\n  {}: {:?} {:?}", thread.id, status.phase, status.trouble));
             for task in status.tasks {
                 text.push_str(&format!("\n    {} e{}: {:?}", task.task, task.task_epoch, task.state));
+                text.push_str(&format!(" {:?}", task.swap));
             }
         }
     }
     text
 }
 
-pub fn all(settings: &Settings, nodes: &mut [Node], expected: &Expected, case: Case) -> Result<(), String> {
+pub fn all(
+    settings: &Settings,
+    nodes: &mut [Node],
+    expected: &Expected,
+    case: Case,
+    record: &PipelineRecord,
+) -> Result<(), String> {
+    versions(settings, nodes, record)?;
+    if case.guarantee == Guarantee::ExactlyOnce {
+        swap::check(settings, record)?;
+    }
     outputs(settings, expected, case)?;
     dead_letters(settings, expected, case)?;
     stores(settings, nodes)
+}
+
+/// Exactly one version runs everywhere, and it is the one that the record names.
+fn versions(settings: &Settings, nodes: &[Node], record: &PipelineRecord) -> Result<(), String> {
+    for thread in nodes.iter().flat_map(|n| &n.process).flat_map(|p| &p.threads) {
+        for task in thread.worker.status().tasks {
+            if task.versions != record.versions {
+                return Err(format!(
+                    "task {} runs {:?} and the record says {:?}",
+                    task.task, task.versions, record.versions
+                ));
+            }
+            let metrics = thread.worker.task_metrics().find(|(id, _)| *id == task.task);
+            if metrics.is_none() && settings.tasks.contains(&task.task) {
+                return Err(format!("task {} is not open", task.task));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn by_key(settings: &Settings, topic: &str) -> BTreeMap<Vec<u8>, Vec<i64>> {
@@ -126,6 +158,7 @@ fn stores(settings: &Settings, nodes: &mut [Node]) -> Result<(), String> {
         let made = disk::make(
             &settings.topology,
             *task,
+            crate::swap::Code::FIRST,
             Box::new(scratch.clone()),
             &settings.dice,
             0.0,

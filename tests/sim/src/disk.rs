@@ -2,16 +2,17 @@
 
 use crate::dice::Dice;
 use crate::pipeline::Splitter;
+use crate::swap::{Code, Manner};
 use state::memory::Memory;
 use state::{Backend, Bounds, Changes, Error, Snapshot};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use task::{Processor, Task, TaskId};
 use topology::{NodeKind, Topology};
 use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
 use worker::swap::Versions;
-use worker::{MakeError, Prepare, TaskFactory};
+use worker::{MakeError, Prepare, Processors, TaskFactory};
 
 #[derive(Default)]
 struct Directory {
@@ -110,28 +111,25 @@ pub struct Factory {
     pub moody: f64,
 }
 
-pub fn make(
-    topology: &Arc<Topology>,
-    id: TaskId,
-    backend: Box<dyn Backend>,
-    dice: &Dice,
-    moody: f64,
-) -> Result<Task, String> {
+/// The processors of a task, by node.
+fn processors(topology: &Topology, id: TaskId, code: Code, dice: &Dice, moody: f64) -> Processors {
     let nodes = &topology.sub_topologies[id.sub_topology as usize].nodes;
     let modules = nodes
         .iter()
         .filter(|n| matches!(topology.nodes[**n].kind, NodeKind::Module(_)));
-    let processors: HashMap<usize, Box<dyn Processor>> = modules
-        .map(|n| {
-            (
-                *n,
-                Box::new(Splitter {
-                    dice: dice.clone(),
-                    moody,
-                }) as Box<dyn Processor>,
-            )
-        })
-        .collect();
+    let splitter = || Box::new(Splitter::new(code, id, dice.clone(), moody)) as Box<dyn Processor>;
+    modules.map(|n| (*n, splitter())).collect()
+}
+
+pub fn make(
+    topology: &Arc<Topology>,
+    id: TaskId,
+    code: Code,
+    backend: Box<dyn Backend>,
+    dice: &Dice,
+    moody: f64,
+) -> Result<Task, String> {
+    let processors = processors(topology, id, code, dice, moody);
     let counts = topology
         .partition_counts(&|_| Some(crate::pipeline::PARTITIONS))
         .unwrap()
@@ -148,7 +146,7 @@ pub fn make(
 }
 
 impl TaskFactory for Factory {
-    fn make(&mut self, id: TaskId, _: &PipelineRecord, _: &Versions) -> Result<Task, MakeError> {
+    fn make(&mut self, id: TaskId, _: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError> {
         let memory = {
             let mut disk = self.disk.0.lock().unwrap();
             let directory = disk.entry(id).or_default();
@@ -166,11 +164,20 @@ impl TaskFactory for Factory {
             disk: self.disk.clone(),
             task: id,
         });
-        make(&self.topology, id, backend, &self.dice, self.moody).map_err(|cause| MakeError { again: false, cause })
+        let code = Code::of(versions);
+        make(&self.topology, id, code, backend, &self.dice, self.moody)
+            .map_err(|cause| MakeError { again: false, cause })
     }
 
-    fn prepare(&mut self, _: TaskId, _: &PipelineRecord, _: &Versions, _: &Versions) -> Prepare {
-        Prepare::Refused("there is one version only".into())
+    fn prepare(&mut self, id: TaskId, _: &PipelineRecord, _: &Versions, to: &Versions) -> Prepare {
+        let code = Code::of(to);
+        if self.dice.chance(0.3) {
+            return Prepare::Later;
+        }
+        if code.manner == Manner::Absent {
+            return Prepare::Refused("nobody has it".into());
+        }
+        Prepare::Ready(processors(&self.topology, id, code, &self.dice, self.moody))
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {

@@ -16,4 +16,5 @@ pub mod disk;
 pub mod node;
 pub mod pipeline;
 pub mod run;
+pub mod swap;
 pub mod world;

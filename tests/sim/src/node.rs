@@ -13,6 +13,7 @@ use worker::control::Run;
 use worker::coordinator::{self, Coordinator, Thread};
 use worker::crash::{CrashPoint, Steps};
 use worker::mutant::Mutant;
+use worker::swap::Ballot;
 use worker::{Now, Options, PositionCommitter, Progress, Stop, Worker, placement};
 
 pub const CONTROL: &str = "control";
@@ -20,10 +21,19 @@ pub const SESSION_MS: i64 = 1_000;
 const THREADS_MAX: usize = 2;
 
 /// How often each crash point was passed, and how often the process ended there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Hits {
     pub passed: [u64; CrashPoint::ALL.len()],
     pub crashed: [u64; CrashPoint::ALL.len()],
+}
+
+impl Default for Hits {
+    fn default() -> Self {
+        Self {
+            passed: [0; CrashPoint::ALL.len()],
+            crashed: [0; CrashPoint::ALL.len()],
+        }
+    }
 }
 
 /// Ends a process at steps, at one of them more often.
@@ -46,7 +56,7 @@ impl Steps for Watch {
                 | CrashPoint::SettledDone
                 | CrashPoint::SettledVoid
                 | CrashPoint::Released
-        );
+        ) || point >= CrashPoint::SwapPrepared;
         let often = match (point == self.favourite, rare) {
             (true, true) => 0.7,
             (true, false) => 0.25,
@@ -96,6 +106,7 @@ pub struct Process {
     coordinator: Arc<Mutex<Coordinator>>,
     confirmed_ago: Arc<Mutex<Option<u64>>>,
     pub threads: Vec<StreamThread>,
+    ballot: Ballot,
     /// The node's own record stood on the topic at the last poll.
     pub published: bool,
     stopping: bool,
@@ -140,6 +151,7 @@ impl Node {
             coordinator,
             confirmed_ago,
             threads: Vec::new(),
+            ballot: Ballot::new((0..settings.threads).map(|n| placement::thread_id(PIPELINE, &self.name, n))),
             published: false,
             stopping: false,
         };
@@ -172,6 +184,7 @@ impl Node {
         options.session_timeout_ms = SESSION_MS as u64;
         options.steps = Arc::clone(&settings.watch) as Arc<dyn Steps>;
         options.mutant = settings.mutant;
+        options.ballot = process.ballot.clone();
         if guarantee == Guarantee::AtLeastOnce {
             options.committer = Some(Box::new(Committer {
                 coordinator: Arc::clone(&process.coordinator),

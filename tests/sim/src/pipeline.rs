@@ -2,10 +2,11 @@
 //! → count → sink; and what must come out of it.
 
 use crate::dice::Dice;
-use record::BatchBuilder;
+use crate::swap::{Code, Manner, ORIGIN, VERSION};
+use record::{BatchBuilder, Headers};
 use std::collections::BTreeMap;
-use task::Processor;
 use task::processor::{Answer, Context, Emission, Emitted, Failure, Input, Now, RowOutcome};
+use task::{Processor, TaskId};
 use topology::{
     Aggregate, AggregateFunction, DeadLetters, Edge, Emit, Format, Guarantee, Limits, ModuleStep, Node, NodeKind,
     OnError, Repartition, Retries, Selector, Sink, Source, SourceKind, Start, Store, StoreKind, Topology,
@@ -54,7 +55,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         stores: vec![0],
         params: Default::default(),
         needs_headers: false,
-        needs_origin: false,
+        needs_origin: true,
         needs_stream_times: false,
         retries: Retries {
             max: 1_000,
@@ -123,14 +124,40 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
     topology.validated().expect("the pipeline of the simulation is valid")
 }
 
+/// Nanoseconds that a row takes, as it is told to the task.
+const ROW_NS: u64 = 1_000;
+
 /// Splits a row into its words and counts, in its store, the rows of each key.
 pub struct Splitter {
     pub dice: Dice,
+    pub code: Code,
+    pub task: TaskId,
+    pub name: String,
+    pub busy_ns: u64,
     /// Chance that a call traps, or that a row asks to be tried again.
     pub moody: f64,
 }
 
 impl Splitter {
+    pub fn new(code: Code, task: TaskId, dice: Dice, moody: f64) -> Self {
+        Self {
+            dice,
+            code,
+            task,
+            name: format!("split@{}", code.version),
+            busy_ns: 0,
+            moody,
+        }
+    }
+
+    /// Who sent a row on, and which input record it came of.
+    fn headers(&self, input: &Input, row: usize) -> Vec<(String, Option<Vec<u8>>)> {
+        let partition = &input.origin.partitions[input.origin.partition_of[row] as usize];
+        let origin = format!("{}-{}", partition.partition, input.origin.offsets[row]);
+        let header = |name: &str, value: String| (name.to_owned(), Some(value.into_bytes()));
+        vec![header(VERSION, self.code.version.to_string()), header(ORIGIN, origin)]
+    }
+
     fn count_row(context: &mut Context, key: &[u8], timestamp: i64) -> Result<(), Failure> {
         let host = |e: state::Error| Failure::Host(e.to_string());
         let store = context.store_of[0];
@@ -146,13 +173,34 @@ impl Splitter {
     }
 }
 
+fn trap() -> Failure {
+    Failure::Trap {
+        cause: "a simulated trap".into(),
+        backtrace: String::new(),
+    }
+}
+
 impl Processor for Splitter {
     fn open(&mut self, _: &mut Context) -> Result<(), Failure> {
-        Ok(())
+        match self.code.manner {
+            Manner::Closed => Err(Failure::Guest("it does not open".into())),
+            _ => Ok(()),
+        }
     }
 
     fn process(&mut self, context: &mut Context, _: Now, input: &Input) -> Result<Answer, Failure> {
         let rows = &input.batch;
+        let slow = if self.code.manner == Manner::Slow { 10 } else { 1 };
+        self.busy_ns += slow * ROW_NS * rows.len() as u64;
+        let traps = match self.code.manner {
+            Manner::Trap => true,
+            Manner::TrapIn0 => self.task.partition == 0,
+            _ => false,
+        };
+        if traps {
+            return Err(trap());
+        }
+        let mut headers = Vec::new();
         let (mut causes, mut words, mut outcomes) = (Vec::new(), BatchBuilder::default(), Vec::new());
         for row in 0..rows.len() {
             let (key, value) = (rows.key(row).unwrap_or_default(), rows.value(row).unwrap_or_default());
@@ -175,20 +223,19 @@ impl Processor for Splitter {
             for word in text.split(' ') {
                 causes.push(row as u32);
                 words.push(Some(word.as_bytes()), Some(word.as_bytes()), 0);
+                headers.push(self.headers(input, row));
             }
         }
         // A row alone that traps would count as the culprit and go to the dead letters.
         if rows.len() > 1 && self.dice.chance(self.moody) {
-            return Err(Failure::Trap {
-                cause: "a simulated trap".into(),
-                backtrace: String::new(),
-            });
+            return Err(trap());
         }
         let words = words.finish();
         let emission = Emission {
             causes: Some(causes),
             keys: Some(words.keys().clone()),
             values: Some(words.values().clone()),
+            headers: Some(Headers::from_rows(headers)),
             ..Emission::default()
         };
         Ok(Answer {
@@ -208,7 +255,11 @@ impl Processor for Splitter {
     fn close(&mut self) {}
 
     fn module(&self) -> &str {
-        "split@1"
+        &self.name
+    }
+
+    fn busy_ns(&self) -> u64 {
+        self.busy_ns
     }
 }
 

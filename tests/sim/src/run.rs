@@ -4,6 +4,7 @@ use crate::check;
 use crate::dice::Dice;
 use crate::node::{CONTROL, Hits, Node, SESSION_MS, Settings, Watch};
 use crate::pipeline::{self, BAD, DEAD, Expected, INPUT, OUTPUT, PARTITIONS, PIPELINE, POISON};
+use crate::swap::{self, Lead, Manner};
 use crate::world::{Faults, World};
 use broker::{Broker, Cleanup, CommittedOffset, NewTopic};
 use record::TopicPartition;
@@ -29,6 +30,10 @@ pub struct Case {
     pub stalls: bool,
     /// The pipeline's epoch is raised in the end, with nodes cut off that still run the old one.
     pub redeployed: bool,
+    /// So many swaps are begun.
+    pub swaps: u32,
+    /// All of this kind, and a quiet world.
+    pub only: Option<Manner>,
     pub mutant: Option<Mutant>,
 }
 
@@ -53,6 +58,12 @@ impl Case {
             embedded: seed % 16 == 5,
             stalls: !at_least_once && seed % 5 == 3,
             redeployed: !at_least_once && seed % 7 == 2,
+            swaps: if favourite(seed) >= CrashPoint::SwapPrepared || seed % 3 == 1 {
+                3
+            } else {
+                0
+            },
+            only: None,
             mutant: None,
         }
     }
@@ -77,8 +88,14 @@ const CALM_MS_MAX: i64 = 60_000;
 /// How the complaint about a bounce that others noticed begins.
 pub const BOUNCE: &str = "a bounce cost other nodes";
 
+/// The step at which nodes of a world crash most.
+fn favourite(seed: u64) -> CrashPoint {
+    CrashPoint::ALL[(seed / 4) as usize % CrashPoint::ALL.len()]
+}
+
 struct Scene {
     case: Case,
+    lead: Lead,
     settings: Settings,
     nodes: Vec<Node>,
     expected: Expected,
@@ -96,7 +113,19 @@ pub fn run(case: Case) -> Result<Figures, String> {
     scene.trouble();
     let calm = scene.calm();
     scene.figures.hits = scene.settings.watch.hits.lock().unwrap().clone();
-    let checked = calm.and_then(|()| check::all(&scene.settings, &mut scene.nodes, &scene.expected, case));
+    let checked = calm.and_then(|()| {
+        check::all(
+            &scene.settings,
+            &mut scene.nodes,
+            &scene.expected,
+            case,
+            &scene.lead.record,
+        )
+    });
+    let checked = checked.and_then(|()| match scene.case.only {
+        Some(_) => scene.lead.check_barrier(&scene.settings),
+        None => Ok(()),
+    });
     let Scene {
         settings,
         mut figures,
@@ -136,7 +165,7 @@ impl Scene {
         let dice = Dice::new(case.seed ^ 0x5eed);
         let watch = Arc::new(Watch {
             dice: dice.clone(),
-            favourite: CrashPoint::ALL[(case.seed / 4) as usize % CrashPoint::ALL.len()],
+            favourite: favourite(case.seed),
             armed: Mutex::new(true),
             hits: Mutex::default(),
         });
@@ -151,21 +180,26 @@ impl Scene {
             threads: case.threads,
         };
         prepare(&settings);
+        let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only);
+        lead.write(&settings.world);
         let nodes = (1..=case.nodes).map(|n| Node::new(&format!("n{n}"))).collect();
         Self {
             case,
+            lead,
             settings,
             nodes,
             expected: Expected::default(),
             rows_left: ROWS,
-            moody: 0.02,
+            moody: if case.only.is_some() { 0.0 } else { 0.02 },
             figures: Figures::default(),
         }
     }
 
     fn trouble(&mut self) {
         let dice = self.settings.dice.clone();
-        if !self.case.embedded {
+        let quiet = self.case.only.is_some();
+        *self.settings.watch.armed.lock().unwrap() = !quiet;
+        if !self.case.embedded && !quiet {
             let lost_commit = if dice.chance(0.25) { 0.2 } else { 0.02 };
             self.settings.world.set_faults(Faults {
                 lost_commit,
@@ -177,11 +211,18 @@ impl Scene {
             if dice.chance(0.3) {
                 self.produce();
             }
-            if dice.chance(0.05) {
+            if !quiet && dice.chance(0.05) {
                 self.settings.world.compact();
             }
+            if self.case.swaps > 0 && (quiet || dice.chance(0.3)) {
+                self.lead.advance(&self.settings.world, true);
+            }
             let n = dice.below(self.nodes.len());
-            self.disturb(n, &dice);
+            if !quiet {
+                self.disturb(n, &dice);
+            } else if self.nodes[n].process.is_none() {
+                self.nodes[n].start(&self.settings, self.moody);
+            }
             for _ in 0..3 {
                 self.poll(n, &dice);
             }
@@ -319,7 +360,8 @@ impl Scene {
         }
         fence(&self.settings.world, &placement::leader_id(PIPELINE));
         self.settings.run.epoch += 1;
-        record(&self.settings);
+        self.lead.record.epoch += 1;
+        self.lead.write(&self.settings.world);
     }
 
     fn rest(&mut self) -> Result<(), String> {
@@ -343,7 +385,8 @@ impl Scene {
                     node.poll_thread(&self.settings, t, now, 0.0);
                 }
             }
-            if turn % 8 == 7 && check::at_rest(&self.settings, &mut self.nodes) {
+            self.lead.advance(&self.settings.world, false);
+            if turn % 8 == 7 && self.lead.is_done() && check::at_rest(&self.settings, &mut self.nodes) {
                 return Ok(());
             }
             if now - began > CALM_MS_MAX {
@@ -393,25 +436,20 @@ fn prepare(settings: &Settings) {
         })
         .collect();
     admin.commit(PIPELINE, &starts).unwrap();
-    record(settings);
     world.poison(POISON.as_bytes(), DEAD);
 }
 
-/// Writes the pipeline's record: it runs.
-fn record(settings: &Settings) {
-    let record = PipelineRecord {
-        incarnation: settings.run.incarnation,
-        epoch: settings.run.epoch,
+/// The pipeline's record: it runs.
+fn record(run: Run) -> PipelineRecord {
+    PipelineRecord {
+        incarnation: run.incarnation,
+        epoch: run.epoch,
         state: State::Running,
-        versions: Default::default(),
+        versions: swap::first(),
         swap: None,
         history: Vec::new(),
         rest: Default::default(),
-    };
-    let key = worker::control::key(PIPELINE);
-    settings
-        .world
-        .append(CONTROL, 0, key.as_bytes(), &record.encode().unwrap());
+    }
 }
 
 fn fence(world: &World, id: &str) {

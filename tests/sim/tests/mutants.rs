@@ -5,11 +5,46 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use sim::run::{BOUNCE, Case, run};
+use sim::swap::Manner;
 use topology::Guarantee;
 use worker::mutant::Mutant;
 
 /// Worlds that a mutant may survive at most.
 const SEEDS_MAX: u64 = 3_000;
+
+fn swaps(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::CommitBeforeAllVoted
+            | Mutant::MarkerAfterwards
+            | Mutant::RecordNotCompared
+            | Mutant::CommitFailedProbation
+            | Mutant::BackWithoutAbort
+    )
+}
+
+/// One node with two threads and no faults: what fails in probation on one must not be out on the other.
+fn quiet(case: Case) -> Case {
+    Case {
+        guarantee: Guarantee::ExactlyOnce,
+        nodes: 1,
+        threads: 2,
+        stalls: false,
+        redeployed: false,
+        swaps: 4,
+        only: Some(Manner::TrapIn0),
+        ..case
+    }
+}
+
+#[test]
+fn a_failed_probation_publishes_nothing_from_its_node() {
+    for seed in 0..100 {
+        if let Err(error) = run(quiet(Case::of(seed))) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
 
 /// The first exactly-once world that notices. A panic counts: a wrong assumption of the engine is a defect shown.
 fn caught_by(mutant: Mutant) -> Option<(u64, String)> {
@@ -19,6 +54,12 @@ fn caught_by(mutant: Mutant) -> Option<(u64, String)> {
             guarantee: Guarantee::ExactlyOnce,
             ..Case::of(seed)
         };
+        if swaps(mutant) {
+            case.swaps = 4;
+        }
+        if mutant == Mutant::CommitBeforeAllVoted {
+            case = quiet(case);
+        }
         if mutant == Mutant::TwoTaskTables {
             case = Case {
                 redeployed: true,
@@ -65,4 +106,9 @@ mutants! {
     rewind_after_unknown: RewindAfterUnknown,
     store_end_offset: StoreEndOffset,
     apply_before_commit: ApplyBeforeCommit,
+    commit_before_all_voted: CommitBeforeAllVoted,
+    marker_afterwards: MarkerAfterwards,
+    record_not_compared: RecordNotCompared,
+    commit_failed_probation: CommitFailedProbation,
+    back_without_abort: BackWithoutAbort,
 }

@@ -40,6 +40,9 @@ fn every_world_gives_what_a_world_without_faults_gives() {
         let (passed, crashed) = (hits.passed[point as usize], hits.crashed[point as usize]);
         eprintln!("{:>18} {passed:>8} passed {crashed:>6} crashes", point.as_str());
     }
+    for (seed, error) in &failures {
+        eprintln!("{seed}: {}", error.lines().next().unwrap_or_default());
+    }
     if let Some((seed, error)) = failures.first() {
         let all: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
         panic!(

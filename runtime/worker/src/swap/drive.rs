@@ -2,7 +2,7 @@
 //! compare-and-set; a new leader goes on from the record and the reports alone.
 
 use super::report::{Report, ReportState};
-use super::terms::{HISTORY_MAX, Outcome, Phase, Ran, SWITCH_MS_MAX, Versions, Written};
+use super::terms::{HISTORY_MAX, Outcome, Phase, Ran, SWITCH_MS_MAX, Swap, Versions, Written};
 use crate::control::{PipelineRecord, Run};
 use crate::placement::View;
 use task::TaskId;
@@ -74,8 +74,28 @@ pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> 
     }
 }
 
+/// Whether the node of `thread` may switch its tasks: nodes go one after another, by name, so that what one meets spares
+/// the next (design §11.4). Tasks of nodes that nobody lists are placed elsewhere soon and are not waited for.
+pub fn turn(swap: &Swap, run: Run, view: &View, thread: &str) -> bool {
+    let node_of = |id: &str| {
+        let listed = view.nodes.iter().filter(|(_, node)| node.run == run);
+        listed
+            .into_iter()
+            .find(|(_, node)| node.threads.iter().any(|t| t == id))
+            .map(|(name, _)| name)
+    };
+    let Some(own) = node_of(thread) else {
+        return view.nodes.is_empty();
+    };
+    swap.switching().all(|task| {
+        let owner = view.placement(run, task).and_then(|p| node_of(&p.owner));
+        owner.is_none_or(|node| node >= own)
+            || report(view, run, swap.id, task).is_some_and(|r| r.state == ReportState::Switched)
+    })
+}
+
 /// One range a partition.
-fn merged<'a>(ranges: impl Iterator<Item = &'a Written>) -> Vec<Written> {
+pub(super) fn merged<'a>(ranges: impl Iterator<Item = &'a Written>) -> Vec<Written> {
     let mut all: std::collections::BTreeMap<(&str, i32), (i64, i64)> = std::collections::BTreeMap::new();
     for range in ranges {
         let both = all
@@ -140,7 +160,9 @@ impl PipelineRecord {
                 }
             }
         }
-        self.versions = swap.versions(&self.versions, kept);
+        if kept {
+            self.versions = swap.versions(&self.versions);
+        }
         self.history.push(Ran {
             swap: Some(swap.id),
             versions: to,

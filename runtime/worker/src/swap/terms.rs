@@ -73,7 +73,7 @@ impl Default for Probation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bounds {
-    /// Calls that may end in a trap.
+    /// Calls that may fail as a whole: traps, answers that break the contract, errors.
     pub traps: u64,
     /// Largest share of source records that may end as dead letters or be skipped, 0 to 1.
     pub failed_share: f64,
@@ -202,13 +202,14 @@ impl Swap {
         self.switching().any(|t| t == task)
     }
 
-    /// Changes the versions of the steps that it exchanges.
-    pub fn versions(&self, of: &Versions, to: bool) -> Versions {
+    /// `of` with `to` for the steps that it exchanges.
+    pub fn versions(&self, of: &Versions) -> Versions {
         let mut versions = of.clone();
-        for (step, change) in &self.steps {
-            let version = if to { &change.to } else { &change.from };
-            versions.insert(step.clone(), version.clone());
-        }
+        versions.extend(
+            self.steps
+                .iter()
+                .map(|(step, change)| (step.clone(), change.to.clone())),
+        );
         versions
     }
 }

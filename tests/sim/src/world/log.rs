@@ -17,6 +17,7 @@ pub struct Row {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub timestamp: i64,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +96,7 @@ impl Log {
                 key: record.key.clone(),
                 value: record.value.clone(),
                 timestamp: record.timestamp,
+                headers: record.headers.clone(),
             })
         };
         self.entries.iter().enumerate().filter_map(settled).collect()

@@ -1,0 +1,121 @@
+//! The way back: tasks that have committed under `to` return to `from` at their last commit, and say what `to` wrote.
+
+use super::part::{Part, State};
+use super::report::ReportState;
+use super::terms::Swap;
+use crate::crash::CrashPoint;
+use crate::options::{Error, Now, Prepare};
+use crate::worker::Worker;
+use task::TaskId;
+
+impl Worker {
+    /// The record is rolling back: every task of the swap runs `from`, and reports it.
+    pub(crate) fn go_back(&mut self, now: Now, swap: &Swap) -> Result<bool, Error> {
+        self.interrupt_hold(now)?;
+        self.options.ballot.stand_aside(swap.id, &self.options.thread);
+        let Some(record) = self.record.clone() else {
+            return Ok(false);
+        };
+        let mut still = Vec::new();
+        let mut back = Vec::new();
+        for slot in self.slots.values_mut().filter(|s| s.is_running()) {
+            match &slot.part {
+                Some(part) if matches!(part.state, State::Back) => {}
+                Some(part) if part.runs_to() => back.push(slot.id),
+                Some(_) => still.push(slot.id),
+                None => {}
+            }
+        }
+        if let Err(error) = self.note_what_earlier_runs_wrote() {
+            self.wait_or_end(now, error)?;
+            return Ok(true);
+        }
+        for id in &still {
+            self.say_back(*id)?;
+        }
+        if back.is_empty() {
+            return Ok(!still.is_empty());
+        }
+        if !self.at_boundary() {
+            // What `to` did since the last commit is dropped, where dropping it is possible.
+            if self.exactly_once() {
+                self.abort(now)?;
+            }
+            if !self.at_boundary() {
+                self.commit_now = true;
+                return Ok(true);
+            }
+        }
+        let mut worked = !still.is_empty();
+        for id in back {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let Some(task) = slot
+                .task
+                .as_mut()
+                .filter(|_| matches!(slot.state, crate::slot::SlotState::Running))
+            else {
+                continue;
+            };
+            if task.can_switch_back() {
+                task.switch_back();
+            } else {
+                // It was started with `to`: `from` is made again.
+                match self.tasks.prepare(id, &record, &slot.versions, &record.versions) {
+                    Prepare::Later => continue,
+                    Prepare::Refused(cause) => {
+                        slot.trouble = Some(format!("the old version cannot be had: {cause}"));
+                        continue;
+                    }
+                    Prepare::Ready(processors) => {
+                        if let Err(cause) = task.switch(processors, None, now.wall_ms) {
+                            slot.trouble = Some(format!("the old version does not open: {cause}"));
+                            continue;
+                        }
+                        task.forget_aside();
+                    }
+                }
+            }
+            slot.trouble = None;
+            slot.versions.clone_from(&record.versions);
+            worked = true;
+            self.say_back(id)?;
+            self.step(CrashPoint::SwapBack)?;
+        }
+        Ok(worked)
+    }
+
+    /// A task that was started again does not know the last rows that it wrote before.
+    fn note_what_earlier_runs_wrote(&mut self) -> Result<(), broker::Error> {
+        let resumed = |part: &Part| part.resumed && !matches!(part.state, State::Back);
+        let ends = self.output_ends(resumed)?;
+        for part in self.slots.values_mut().filter_map(|s| s.part.as_mut()) {
+            if resumed(part) {
+                part.note_ends(&ends);
+                part.resumed = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// The task runs `from`: the marker goes, and the report comes, in one commit.
+    fn say_back(&mut self, id: TaskId) -> Result<(), Error> {
+        self.tell(id, ReportState::RolledBack, None);
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Some(part) = &mut slot.part {
+            part.state = State::Back;
+        }
+        if let Some(task) = &mut slot.task {
+            let cleared = task.marker().and_then(|marker| match marker {
+                Some(_) => task.set_marker(None),
+                None => Ok(()),
+            });
+            if let Err(cause) = cleared {
+                // It names a swap that is over: it says nothing.
+                tracing::warn!(task = %id, %cause, "the marker of a swap stays");
+            }
+        }
+        Ok(())
+    }
+}

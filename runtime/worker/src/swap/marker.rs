@@ -1,0 +1,56 @@
+//! How far a task is in a swap, as a row of its internal store: it goes with the transaction of the step that it names.
+
+use record::TopicPartition;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    pub swap: Uuid,
+    #[serde(flatten)]
+    pub at: At,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "at", rename_all = "kebab-case")]
+pub(crate) enum At {
+    /// The task's first transaction under `to` is the one that brought this row.
+    Switched {
+        /// Topic, partition and end of what the task writes to, before the switch: a task that restarts must still be
+        /// able to name what `to` has written.
+        #[serde(default)]
+        ends: Vec<(String, i32, i64)>,
+    },
+}
+
+impl Marker {
+    pub(crate) fn switched(swap: Uuid, ends: &BTreeMap<TopicPartition, i64>) -> Self {
+        let end = |(p, end): (&TopicPartition, &i64)| (p.topic.to_string(), p.partition, *end);
+        let ends = ends.iter().map(end).collect();
+        Self {
+            swap,
+            at: At::Switched { ends },
+        }
+    }
+
+    /// The ends that a switch by this swap has noted; `None`: the task has not switched.
+    pub(crate) fn switched_by(self, swap: Uuid) -> Option<BTreeMap<TopicPartition, i64>> {
+        let At::Switched { ends } = self.at;
+        let ends = ends
+            .into_iter()
+            .map(|(t, p, end)| (TopicPartition::new(t.as_str(), p), end));
+        (self.swap == swap).then(|| ends.collect())
+    }
+
+    /// Compact JSON.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // String keys and no floats: writing it cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// `None` for what another version of this program wrote: it says nothing, like none.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
