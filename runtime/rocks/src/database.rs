@@ -1,6 +1,7 @@
 //! One task's database.
 
 use crate::Memory;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options, ReadOptions,
     WriteBatch, WriteOptions,
@@ -91,6 +92,23 @@ impl Directory {
             db: Arc::new(db),
             path: path.to_owned(),
             stores: stores.into(),
+        })
+    }
+
+    /// A copy of what was applied, at `path`, which must not be there: files that do not change are shared. It is removed
+    /// from the disk when the copy is dropped.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn scratch(&self, path: &Path, memory: &Memory) -> Result<Scratch, Error> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(storage("copy the state in", &self.path))?;
+        checkpoint
+            .create_checkpoint(path)
+            .map_err(storage("copy the state to", path))?;
+        let directory = Self::open(path, &self.stores, memory)?;
+        Ok(Scratch {
+            database: Some(Database::new(directory)),
+            path: path.to_owned(),
         })
     }
 
@@ -208,6 +226,64 @@ impl Database {
             directory,
             unflushed_bytes: 0,
         }
+    }
+}
+
+/// See [`Directory::scratch`].
+pub struct Scratch {
+    database: Option<Database>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn database(&self) -> Result<&Database, Error> {
+        self.database
+            .as_ref()
+            .ok_or_else(|| Error::Misuse("the copy is closed".into()))
+    }
+
+    fn database_mut(&mut self) -> Result<&mut Database, Error> {
+        self.database
+            .as_mut()
+            .ok_or_else(|| Error::Misuse("the copy is closed".into()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Closed first. What stays behind is removed by whoever opens the directory above.
+        self.database = None;
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Backend for Scratch {
+    fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.database()?.get(store, key)
+    }
+
+    fn scan(&self, store: usize, bounds: &Bounds, descending: bool, visit: Visit<'_>) -> Result<(), Error> {
+        self.database()?.scan(store, bounds, descending, visit)
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<(), Error> {
+        self.database_mut()?.apply(changes)
+    }
+
+    fn offset(&self, store: usize) -> Result<Option<i64>, Error> {
+        self.database()?.offset(store)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.database_mut()?.flush()
+    }
+
+    fn wipe(&mut self) -> Result<(), Error> {
+        self.database_mut()?.wipe()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, Error> {
+        self.database()?.snapshot()
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod database;
 
-pub use database::{Database, Directory};
+pub use database::{Database, Directory, Scratch};
 
 use rocksdb::{Cache, WriteBufferManager};
 

@@ -38,6 +38,18 @@ impl Memory {
         inner.live = inner.durable.clone();
     }
 
+    /// A backend of its own with what this one holds now.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let inner = self.lock();
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                live: inner.live.clone(),
+                durable: inner.durable.clone(),
+            })),
+        }
+    }
+
     /// All entries of a store in order.
     pub fn entries(&self, store: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let inner = self.lock();

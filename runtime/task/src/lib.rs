@@ -12,6 +12,7 @@
 
 pub mod processor;
 pub mod schedules;
+pub mod shadow;
 pub mod watch;
 
 mod answer;

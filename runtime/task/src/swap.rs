@@ -104,7 +104,7 @@ impl Task {
     }
 
     /// The columns that the code asks for may be others than the step's.
-    fn ask_columns(&mut self) {
+    pub(crate) fn ask_columns(&mut self) {
         for (node, processor) in self.plan.nodes.iter_mut().zip(&self.processors) {
             if let (Work::Module { step, .. }, Some(processor)) = (&mut node.work, processor)
                 && let Some(needs) = processor.needs_origin()

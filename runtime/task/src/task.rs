@@ -15,6 +15,7 @@ use crate::plan::{Plan, Work};
 use crate::processor::{Context, Processor};
 use crate::queue::{Queue, Rejects};
 use crate::schedules::{Running, ScheduleId};
+use crate::shadow::Shadows;
 use crate::stage::Stage;
 use crate::swap::Aside;
 
@@ -49,6 +50,7 @@ pub struct Task {
     pub(crate) started: bool,
     pub(crate) metrics: Metrics,
     pub(crate) aside: Aside,
+    pub(crate) shadows: Shadows,
 }
 
 impl Task {
@@ -108,6 +110,7 @@ impl Task {
             started: false,
             metrics,
             aside: Aside::default(),
+            shadows: Shadows::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use crate::mutant::Mutant;
 use crate::stamp::Stamp;
 use crate::swap::{Ballot, Versions};
 use broker::CommittedOffset;
+use state::Backend;
 use std::collections::HashMap;
 use std::sync::Arc;
 use task::{Processor, Task, TaskId};
@@ -60,6 +61,15 @@ pub trait TaskFactory: Send {
     /// ports, stores and capabilities, and instantiated. Must return at once: what takes time happens on other threads,
     /// and the caller asks again. What was made for a caller that does not come back is dropped when another swap comes.
     fn prepare(&mut self, id: TaskId, record: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare;
+
+    /// The stores of a task that is open, as they are committed now, for one shadow to change as it likes; gone when it is
+    /// dropped.
+    fn scratch(&mut self, id: TaskId) -> Result<Box<dyn Backend>, MakeError> {
+        Err(MakeError {
+            again: false,
+            cause: format!("task {id} has no scratch stores here"),
+        })
+    }
 
     /// Schema version of each store of the task, in the order of [`Task::changelogs`].
     fn schemas(&self, id: TaskId) -> Vec<u32>;

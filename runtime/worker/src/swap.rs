@@ -13,6 +13,7 @@ mod back;
 mod hold;
 mod marker;
 pub(crate) mod part;
+mod shadow;
 mod start;
 mod thread;
 

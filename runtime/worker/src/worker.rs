@@ -377,7 +377,7 @@ impl Worker {
                 sleep_ms_max: wait.unsigned_abs(),
             });
         }
-        if !self.holds() && !stop && self.flushing.is_none() && !(swaps && self.is_held_full()) {
+        if !self.holds() && !stop && self.flushing.is_none() && !(swaps && self.is_hold_closed()) {
             worked |= self.fetch_and_run(now, worked)?;
         }
         if swaps && matches!(self.phase, Phase::Work) {

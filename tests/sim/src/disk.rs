@@ -180,6 +180,11 @@ impl TaskFactory for Factory {
         Prepare::Ready(processors(&self.topology, id, code, &self.dice, self.moody))
     }
 
+    fn scratch(&mut self, id: TaskId) -> Result<Box<dyn Backend>, MakeError> {
+        let memory = self.disk.memory(id).expect("the task is open");
+        Ok(Box::new(memory.copy()))
+    }
+
     fn schemas(&self, id: TaskId) -> Vec<u32> {
         let sub = &self.topology.sub_topologies[id.sub_topology as usize];
         sub.stores.iter().map(|s| self.topology.stores[*s].schema).collect()

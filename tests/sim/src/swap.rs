@@ -215,8 +215,8 @@ impl Lead {
             }],
             phase: Phase::Switching,
             phase_at: now,
+            shadow: self.only.is_none() && dice.chance(0.2),
             canary: (self.only.is_none() && dice.chance(0.25)).then_some(1),
-            shadow: false,
             probation: Probation {
                 ms: if self.only.is_some() {
                     80
@@ -251,14 +251,19 @@ impl Lead {
 }
 
 fn waits_for_promote(record: &PipelineRecord, world: &World) -> bool {
-    let Some(swap) = record
-        .swap
-        .as_ref()
-        .filter(|s| s.canary.is_some() && s.phase == Phase::Switching)
-    else {
+    let Some(swap) = record.swap.as_ref().filter(|s| s.phase == Phase::Switching) else {
         return false;
     };
     let view = view(world);
+    if swap.shadow {
+        let shadows = |task: TaskId| {
+            drive::report(&view, record.run(), swap.id, task).is_some_and(|r| r.state == ReportState::Shadowing)
+        };
+        return swap.tasks().all(shadows) && world.now() - swap.phase_at > 100;
+    }
+    if swap.canary.is_none() {
+        return false;
+    }
     let switched = |task: TaskId| {
         drive::report(&view, record.run(), swap.id, task).is_some_and(|r| r.state == ReportState::Switched)
     };

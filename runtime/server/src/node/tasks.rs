@@ -3,7 +3,7 @@
 use super::Node;
 use super::prepare::{self, Around, Preparations};
 use crate::registry::PipelineEntry;
-use rocks::{Database, Directory, Memory};
+use rocks::{Database, Directory, Memory, Scratch};
 use sandbox::{LogSink, Module, Outside};
 use state::Backend;
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +16,9 @@ use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
 use worker::swap::Versions;
 use worker::{MakeError, Prepare, TaskFactory};
+
+/// How the names of directories begin that hold a copy for a shadow.
+const SHADOW: &str = "shadow-";
 
 /// The open directories of one pipeline on this node, shared by its threads: a task that moves between them finds its
 /// stores open.
@@ -33,6 +36,12 @@ const OPENING_MAX: usize = 4;
 
 impl Directories {
     pub(crate) fn new(root: PathBuf, memory: Memory) -> Self {
+        // Copies for shadows that a killed process has left.
+        for left in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            if left.file_name().to_string_lossy().starts_with(SHADOW) {
+                drop(std::fs::remove_dir_all(left.path()));
+            }
+        }
         Self {
             root,
             memory,
@@ -65,6 +74,13 @@ impl Directories {
                 tracing::debug!(%error, "state directories are opened one by one");
             }
         }
+    }
+
+    /// A copy of the stores of a task, for a shadow; each in a directory of its own.
+    fn scratch(&self, id: TaskId, stores: &[String]) -> Result<Scratch, MakeError> {
+        let name = format!("{SHADOW}{id}-{}", uuid::Uuid::new_v4().simple());
+        let directory = self.get(id, stores)?;
+        directory.scratch(&self.root.join(name), &self.memory).map_err(failed)
     }
 
     /// So that the next [`Directories::get`] opens it anew, after a failure of its backend.
@@ -222,6 +238,11 @@ impl TaskFactory for Factory {
         let around = self.around();
         self.preparations
             .poll(&self.node, &self.topology, id, from, to, around)
+    }
+
+    fn scratch(&mut self, id: TaskId) -> Result<Box<dyn Backend>, MakeError> {
+        let scratch = self.directories.scratch(id, &self.store_names(id))?;
+        Ok(Box::new(scratch))
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {

@@ -183,3 +183,184 @@ impl PipelineRecord {
         self.history.drain(..gone);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::control::State;
+    use crate::placement::{Node, NodeState, Placement, Record};
+    use crate::swap::{Bounds, Change, ModuleVersion, Part, Probation};
+
+    const ID: Uuid = Uuid::from_u128(9);
+
+    fn version(version: &str) -> ModuleVersion {
+        ModuleVersion {
+            name: "m".into(),
+            version: version.into(),
+            digest: version.into(),
+        }
+    }
+
+    /// Two tasks, on nodes `a` and `b`.
+    fn record(canary: Option<u32>) -> PipelineRecord {
+        let change = Change {
+            from: version("1"),
+            to: version("2"),
+        };
+        PipelineRecord {
+            incarnation: Uuid::from_u128(1),
+            epoch: 1,
+            state: State::Running,
+            versions: [("s".to_owned(), version("1"))].into(),
+            swap: Some(Swap {
+                id: ID,
+                steps: [("s".to_owned(), change)].into(),
+                parts: vec![Part {
+                    sub_topology: 0,
+                    tasks: 2,
+                }],
+                phase: Phase::Switching,
+                phase_at: 0,
+                canary,
+                shadow: false,
+                probation: Probation::default(),
+                watch_ms: 100,
+                bounds: Bounds::default(),
+                migrations: Vec::new(),
+                reason: None,
+                began_at: 0,
+                why: "swap".into(),
+                who: "me".into(),
+            }),
+            history: Vec::new(),
+            rest: Default::default(),
+        }
+    }
+
+    fn task(partition: i32) -> TaskId {
+        TaskId {
+            sub_topology: 0,
+            partition,
+        }
+    }
+
+    fn view(run: Run, reports: &[(i32, u64, ReportState)]) -> View {
+        let mut records = Vec::new();
+        for (partition, node) in [(0, "a"), (1, "b")] {
+            records.push(Record::Placement(
+                task(partition),
+                Some(Placement {
+                    run,
+                    task_epoch: 5,
+                    owner: format!("p-{node}-0"),
+                    previous: None,
+                    suspects: Vec::new(),
+                }),
+            ));
+            records.push(Record::Node(
+                node.to_owned(),
+                Some(Node {
+                    run,
+                    state: NodeState::Ready,
+                    threads: vec![format!("p-{node}-0")],
+                    address: None,
+                    rack: None,
+                    restored: Default::default(),
+                    warm: Vec::new(),
+                }),
+            ));
+        }
+        for (partition, task_epoch, state) in reports {
+            let written = |last| Written {
+                topic: "out".into(),
+                partition: 0,
+                first: 3,
+                last,
+            };
+            records.push(Record::Version(
+                task(*partition),
+                Some(Report {
+                    run,
+                    task_epoch: *task_epoch,
+                    swap: ID,
+                    state: *state,
+                    untried: false,
+                    reason: Some("too slow".into()),
+                    offsets: vec![written(7 + i64::from(*partition))],
+                    shadow: None,
+                }),
+            ));
+        }
+        let mut view = View::default();
+        for (offset, record) in records.iter().enumerate() {
+            let (key, value) = record.encode().unwrap();
+            view.apply(offset as i64, &key, value.as_deref()).unwrap();
+        }
+        view
+    }
+
+    #[test]
+    fn a_swap_goes_on_by_reports_under_the_current_epochs_only() {
+        use ReportState::{Failed, RolledBack, Switched};
+        let record = record(None);
+        let of = |record: &PipelineRecord, reports: &[(i32, u64, ReportState)], at| {
+            next(record, &view(record.run(), reports), at)
+        };
+        assert_eq!(of(&record, &[(0, 5, Switched), (1, 4, Switched)], 10), None);
+        assert_eq!(
+            of(&record, &[(0, 5, Switched), (1, 5, Switched)], 10),
+            Some(Step::Watch)
+        );
+        let watching = record.stepped(&Step::Watch, 10);
+        assert_eq!(of(&watching, &[], 109), None);
+        assert_eq!(of(&watching, &[], 110), Some(Step::Keep));
+        let reason = "task 0_1: too slow".to_owned();
+        let back = of(&watching, &[(1, 5, Failed)], 20);
+        assert_eq!(back, Some(Step::RollBack { reason }));
+        let back = watching.stepped(&back.unwrap(), 20);
+        assert_eq!(of(&back, &[(0, 5, RolledBack), (1, 5, Failed)], 30), None);
+        let offsets = vec![Written {
+            topic: "out".into(),
+            partition: 0,
+            first: 3,
+            last: 8,
+        }];
+        let went = of(&back, &[(0, 5, RolledBack), (1, 5, RolledBack)], 30).unwrap();
+        assert_eq!(went, Step::WentBack { offsets });
+        let ended = back.stepped(&went, 30);
+        assert_eq!((ended.swap.is_none(), &ended.versions), (true, &record.versions));
+        assert_eq!(ended.history.last().unwrap().outcome, Outcome::RolledBack);
+        let kept = watching.stepped(&Step::Keep, 200);
+        assert_eq!(kept.versions.get("s"), Some(&version("2")));
+        assert_eq!(of(&record, &[], SWITCH_MS_MAX), None);
+        assert!(matches!(
+            of(&record, &[], SWITCH_MS_MAX + 1),
+            Some(Step::RollBack { .. })
+        ));
+    }
+
+    #[test]
+    fn canaries_wait_for_the_word_and_nodes_for_each_other() {
+        let record = record(Some(1));
+        let run = record.run();
+        let switched = view(run, &[(0, 5, ReportState::Switched)]);
+        assert_eq!(next(&record, &switched, SWITCH_MS_MAX * 2), None);
+        let promoted = record.promoted(7);
+        let swap = promoted.swap.clone().unwrap();
+        let turn = |view: &View, node: &str| turn(&swap, run, view, &format!("p-{node}-0"));
+        let nobody = view(run, &[]);
+        assert_eq!((turn(&nobody, "a"), turn(&nobody, "b")), (true, false));
+        assert_eq!((turn(&switched, "a"), turn(&switched, "b")), (true, true));
+    }
+
+    #[test]
+    fn the_record_reads_what_it_wrote() {
+        let record = record(Some(3));
+        assert_eq!(PipelineRecord::decode(&record.encode().unwrap()).unwrap(), record);
+        // One that was written before there were swaps.
+        let old = r#"{"incarnation":"00000000-0000-0000-0000-000000000001","epoch":1,"state":"running","file":"x"}"#;
+        let old = PipelineRecord::decode(old.as_bytes()).unwrap();
+        assert!(old.swap.is_none() && old.versions.is_empty() && old.rest.contains_key("file"));
+    }
+}

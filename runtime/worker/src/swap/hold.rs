@@ -30,9 +30,11 @@ impl Worker {
             .is_some_and(|h| !h.passed)
     }
 
-    /// A held transaction that is full: nothing more goes in until the verdict.
-    pub(crate) fn is_held_full(&self) -> bool {
-        self.commit_now && self.is_holding()
+    /// Nothing more goes into a held transaction that is full, or whose thread has voted: what was judged is what is
+    /// committed.
+    pub(crate) fn is_hold_closed(&self) -> bool {
+        let hold = self.exchange.as_ref().and_then(|e| e.hold.as_ref());
+        hold.is_some_and(|h| !h.passed && (h.voted || self.commit_now))
     }
 
     /// To be called after tasks have run and before anything is committed.

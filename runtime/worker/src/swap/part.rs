@@ -1,10 +1,12 @@
 //! One task's part in a swap: how far it is, and what its new version did since.
 
+use super::report::{Sample, Shadow};
 use super::terms::{Bounds, Swap, Written};
 use crate::options::Processors;
 use crate::status::SwapProgress;
 use record::TopicPartition;
 use std::collections::BTreeMap;
+use task::shadow::{Findings, Found};
 use task::{Measured, Task};
 use uuid::Uuid;
 
@@ -28,6 +30,11 @@ pub(crate) enum State {
     },
     /// Runs `from` again, or still, and says so.
     Back,
+    /// Runs `from`, and `to` beside it.
+    Shadowing {
+        findings: Findings,
+        told_ms: i64,
+    },
 }
 
 pub(crate) struct Part {
@@ -131,6 +138,14 @@ impl Part {
         self.last.iter().filter_map(range).collect()
     }
 
+    /// What its shadow has found.
+    pub(crate) fn found(&self) -> Option<Shadow> {
+        match &self.state {
+            State::Shadowing { findings, .. } => Some(shadow(findings.get())),
+            _ => None,
+        }
+    }
+
     pub(crate) fn progress(&self, records: u64, now_ms: i64) -> SwapProgress {
         match &self.state {
             State::Preparing => SwapProgress::Preparing,
@@ -142,7 +157,27 @@ impl Part {
             State::Switched => SwapProgress::Switched,
             State::Failed { reason } | State::Broken { reason } => SwapProgress::Failed { reason: reason.clone() },
             State::Back => SwapProgress::RolledBack,
+            State::Shadowing { findings, .. } => SwapProgress::Shadowing(shadow(findings.get())),
         }
+    }
+}
+
+/// What a shadow run has found, as a report says it.
+pub(crate) fn shadow(found: Found) -> Shadow {
+    let sample = |d: task::shadow::Difference| Sample {
+        step: d.step,
+        input: d.input.map(|(partition, offset)| format!("{partition}-{offset}")),
+        from: d.from,
+        to: d.to,
+    };
+    Shadow {
+        records: found.records,
+        rows_from: found.rows_from,
+        rows_to: found.rows_to,
+        differences: found.differences,
+        failures: found.failures,
+        last_failure: found.last_failure,
+        samples: found.samples.into_iter().map(sample).collect(),
     }
 }
 

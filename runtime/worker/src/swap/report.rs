@@ -53,17 +53,20 @@ pub struct Shadow {
     pub rows_to: u64,
     /// Rows that only one of them sent, or that differ.
     pub differences: u64,
-    /// Calls of `to` that failed.
+    /// Calls of `to` that failed, and why the last one did.
     pub failures: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
     /// The first of them, at most [`SAMPLES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
 }
 
-/// One difference. Keys and values as text, cut short; bytes that are no text as `\xNN`.
+/// One difference: what each version sent on for an input record, as text (port, key, value, time; bytes that are no
+/// text as `\xNN`, cut short).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The step or output whose rows differ.
+    /// The step whose rows differ.
     pub step: String,
     /// Input record: topic-partition-offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,10 @@ use std::collections::BTreeMap;
 use task::{Task, TaskId};
 use uuid::Uuid;
 
+/// A running task keeps its stores as they are.
+const NO_MIGRATION: &str = "the new version wants its stores with another schema, and stores of a running task are not \
+                            migrated yet\nhint: keep the schema, or apply it as a new pipeline";
+
 /// What the thread knows of the swap that the record names.
 pub(crate) struct Exchange {
     pub id: Uuid,
@@ -80,6 +84,7 @@ impl Worker {
             slot.part = None;
             let Some(task) = &mut slot.task else { continue };
             task.forget_aside();
+            task.unshadow();
             if same_code(task, &slot.versions, &versions) {
                 slot.versions.clone_from(&versions);
             } else if slot.is_running() {
@@ -159,6 +164,10 @@ impl Worker {
             let written = slot.part.as_ref().map(|p| p.written()).unwrap_or_default();
             offsets = drive::merged(said.unwrap_or_default().iter().chain(&written));
         }
+        let found = slot.part.as_ref().and_then(|p| p.found());
+        let said = self.view.tasks.get(&id).and_then(|r| r.version.as_ref());
+        let said = said.filter(|r| r.swap == exchange.id).and_then(|r| r.shadow.as_ref());
+        let shadow = found.as_ref().or(said);
         let report = Report {
             run,
             task_epoch: slot.task_epoch,
@@ -167,7 +176,7 @@ impl Worker {
             untried: false,
             reason,
             offsets,
-            shadow: None,
+            shadow: shadow.cloned(),
         };
         exchange.reports.insert(id, report);
     }
@@ -192,7 +201,14 @@ impl Worker {
             return Ok(false);
         }
         let (exchange_id, thread) = (exchange.id, self.options.thread.clone());
+        if !swap.shadow {
+            self.end_shadows();
+        }
         let mut worked = self.prepare_parts_of_swap(swap)?;
+        if swap.shadow {
+            self.options.ballot.stand_aside(exchange_id, &thread);
+            return Ok(self.tend_shadows(now, swap)? || worked);
+        }
         let count = |state: fn(&State) -> bool| {
             let parts = self.slots.values().filter(|s| s.is_running());
             parts
@@ -248,7 +264,13 @@ impl Worker {
         for slot in self.slots.values_mut() {
             let running = slot.is_running() && !slot.leaving;
             let Some(part) = &mut slot.part else { continue };
-            if !running || !matches!(part.state, State::Preparing) || !swap.switches(slot.id) {
+            let wanted = swap.shadow || swap.switches(slot.id);
+            if !running || !matches!(part.state, State::Preparing) || !wanted {
+                continue;
+            }
+            if !swap.migrations.is_empty() {
+                // Nothing was touched: the store stays as it is.
+                refused.push((slot.id, NO_MIGRATION.to_owned()));
                 continue;
             }
             match self.tasks.prepare(slot.id, &record, &slot.versions, &to) {
