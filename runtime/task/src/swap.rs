@@ -78,7 +78,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Error::Contract`] for a node that is no module's.
-    pub fn replace(&mut self, processors: HashMap<NodeId, Box<dyn Processor>>) -> Result<(), Error> {
+    pub fn place(&mut self, processors: HashMap<NodeId, Box<dyn Processor>>) -> Result<(), Error> {
         self.put(processors, false).map(|_| ())
     }
 

@@ -136,11 +136,7 @@ impl Worker {
     fn open(&mut self, slot: &mut Slot, run: Run, now: Now) -> Result<(), NotOpen> {
         let mut task = match slot.task.take() {
             Some(task) => task,
-            None => {
-                let Some(record) = &self.record else { return Ok(()) };
-                slot.versions = record.versions.clone();
-                self.tasks.make(slot.id, record, &slot.versions)?
-            }
+            None => self.make_task(slot)?,
         };
         let sources = task.sources().to_vec();
         let changelogs = task.changelogs().to_vec();

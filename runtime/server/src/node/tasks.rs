@@ -236,8 +236,7 @@ impl TaskFactory for Factory {
 
     fn prepare(&mut self, id: TaskId, _: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare {
         let around = self.around();
-        self.preparations
-            .poll(&self.node, &self.topology, id, from, to, around)
+        self.preparations.poll(&self.node, &self.topology, id, from, to, around)
     }
 
     fn scratch(&mut self, id: TaskId) -> Result<Box<dyn Backend>, MakeError> {

@@ -5,7 +5,7 @@ use super::terms::{Phase, Versions};
 use super::thread::same_code;
 use crate::control::PipelineRecord;
 use crate::mutant::Mutant;
-use crate::options::Prepare;
+use crate::options::{MakeError, Prepare};
 use crate::slot::Slot;
 use crate::worker::Worker;
 use task::{Task, TaskId};
@@ -20,6 +20,16 @@ pub(crate) enum Code {
 }
 
 impl Worker {
+    /// Makes a task with what runs when no swap is under way; which version it starts with is known after its restore.
+    pub(crate) fn make_task(&mut self, slot: &mut Slot) -> Result<Task, MakeError> {
+        let Some(record) = &self.record else {
+            let cause = "the pipeline's record is gone".to_owned();
+            return Err(MakeError { again: true, cause });
+        };
+        slot.versions = record.versions.clone();
+        self.tasks.make(slot.id, record, &slot.versions)
+    }
+
     /// After a restore and before the start: another version than the task was made with takes its place where the
     /// record says so.
     pub(crate) fn set_code(&mut self, slot: &mut Slot) -> Result<Code, task::Error> {
@@ -36,7 +46,7 @@ impl Worker {
             match self.tasks.prepare(slot.id, record, &slot.versions, &wanted) {
                 Prepare::Later => return Ok(Code::Later),
                 Prepare::Refused(reason) => return Ok(Code::Refused(reason)),
-                Prepare::Ready(processors) => task.replace(processors)?,
+                Prepare::Ready(processors) => task.place(processors)?,
             }
         }
         slot.versions = wanted;
