@@ -1,12 +1,14 @@
 //! The command line: what can be typed. What it does is in `commands`.
 
 mod look;
+mod swap;
 
 pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand, LogsArgs, TapArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+pub use swap::{Change, Named, PromoteArgs, RollbackArgs, SwapArgs, TermArgs, VersionsArgs};
 
 /// Stream processing on Kafka with Wasm processors: stateful and exactly-once.
 #[derive(Debug, Parser)]
@@ -20,7 +22,8 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 what was asked cannot be done (input, files, names); 2 wrong usage; \
-3 the node or the broker failed or is not there; 4 `plan`: there are changes to apply; 5 `test`: cases failed.";
+3 the node or the broker failed or is not there; 4 `plan`: there are changes to apply; 5 `test`: cases failed; \
+6 `swap`, `apply`, `promote`: the new version failed and was rolled back.";
 
 #[derive(Args, Debug)]
 pub struct Global {
@@ -78,6 +81,14 @@ pub enum Command {
     Plan(FileArgs),
     /// Apply a pipeline file: topics, stores, modules; twice changes nothing
     Apply(ApplyArgs),
+    /// Exchange the module of a running step, its state kept; goes back by itself when the new one fails
+    Swap(SwapArgs),
+    /// Go back: end the swap that is under way, or swap to the versions before the last one
+    Rollback(RollbackArgs),
+    /// Take the swap that is under way as it stands: canary and shadow go to all tasks, the watch ends
+    Promote(PromoteArgs),
+    /// What runs, what ran when, and why it changed
+    Versions(VersionsArgs),
     /// Registered modules
     #[command(subcommand)]
     Module(ModuleCommand),
@@ -185,6 +196,15 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+    /// Where a swap runs another version than the file names: take the file's
+    #[arg(long, conflicts_with = "keep_versions")]
+    pub force: bool,
+    /// Where a swap runs another version than the file names: keep the running one
+    #[arg(long)]
+    pub keep_versions: bool,
+    /// For module versions that change, which is a swap
+    #[command(flatten, next_help_heading = "Swap")]
+    pub terms: TermArgs,
 }
 
 #[derive(Args, Debug)]

@@ -2,13 +2,14 @@
 
 use server::api::Problem;
 
-/// 0 done, 1 the caller's fault, 2 wrong usage (clap's own), 3 the node, the broker or we failed, 4 and 5 answers.
+/// 0 done, 1 the caller's fault, 2 wrong usage (clap's own), 3 the node, the broker or we failed, 4 to 6 answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     User = 1,
     Ours = 3,
     PlanHasChanges = 4,
     CasesFailed = 5,
+    RolledBack = 6,
 }
 
 /// An error with an exit code. Anything without one is the user's fault: a file that is not there, a bad argument.

@@ -99,6 +99,11 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// Milliseconds since 1970, UTC to the second.
+pub fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.strftime("%F %T").to_string())
+}
+
 /// A JSON value as a cell: text without quotes.
 pub fn cell(value: &serde_json::Value) -> String {
     match value {

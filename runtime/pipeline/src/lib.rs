@@ -6,6 +6,7 @@
 
 mod build;
 mod diagnostics;
+mod edit;
 mod failures;
 mod file;
 mod grants;
@@ -28,6 +29,7 @@ use topology::Topology;
 use topology::description::ModuleDescription;
 
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Place};
+pub use edit::with_modules;
 pub use modules::{DescriptionProblems, ModuleRef, Undescribed, check_description};
 pub use units::duration_ms;
 pub use vars::Vars;

@@ -5,10 +5,15 @@
 
 pub mod letters;
 pub mod logs;
+mod swap;
 pub mod tap;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+pub use swap::{
+    Asked, KeptVersions, ModuleId, Swap, SwapAsked, SwapBounds, SwapOffsets, SwapPrepared, SwapRequest, SwapSample,
+    SwapShadow, SwapStep, SwapTask, SwapTerms, VersionChange, Versions,
+};
 use utoipa::ToSchema;
 
 /// Every refusal, with an HTTP status that says whose fault it is (4xx the caller's, 5xx ours).
@@ -63,6 +68,15 @@ pub struct ApplyRequest {
     /// `name@version` of the file → another module in its place.
     #[serde(default)]
     pub paths: BTreeMap<String, String>,
+    /// What to do where a swap runs another version than the file names.
+    #[serde(default)]
+    pub versions: KeptVersions,
+    /// For module versions that change, which is a swap.
+    #[serde(default)]
+    pub terms: SwapTerms,
+    /// Who asks, for the history.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// What an `apply` would do.
@@ -76,6 +90,9 @@ pub struct Plan {
     pub refused: Vec<String>,
     /// The topology as text.
     pub drawing: String,
+    /// The swap that this apply has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -99,6 +116,9 @@ pub struct Pipeline {
     pub applied_at: i64,
     /// Module steps: step → `name@version`.
     pub modules: BTreeMap<String, String>,
+    /// While versions are being exchanged; `modules` says what ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Swap>,
     pub stores: Vec<Store>,
     pub tasks: Vec<Task>,
     /// Records not yet processed, all sources together; `None`: not known yet.
@@ -124,6 +144,9 @@ pub struct Task {
     /// `SUBTOPOLOGY_PARTITION`.
     pub task: String,
     pub thread: String,
+    /// Module steps of the task: step → `name@version`, as they run here now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
     /// `restoring`, `running`, `waiting`, `stopped`, ….
     pub state: String,
     pub lag: Option<i64>,

@@ -21,6 +21,8 @@ pub enum Change {
     Settings { what: String, from: String, to: String },
     /// A store has another name and keeps its changelog (`was`).
     Renamed { from: String, to: String },
+    /// A module's store has another schema: its entries go through the new version's `migrate`.
+    Migrate { store: String, from: u32, to: u32 },
     /// Would orphan state, positions or tasks, or change what stored bytes mean.
     Refused { what: String, reason: String, hint: String },
 }
@@ -57,6 +59,7 @@ impl std::fmt::Display for Change {
             Self::Swap { step, from, to } => write!(f, "swap {step}: {from} -> {to}"),
             Self::Settings { what, from, to } => write!(f, "change {what}: {from} -> {to}"),
             Self::Renamed { from, to } => write!(f, "rename {from} -> {to}, its state stays"),
+            Self::Migrate { store, from, to } => write!(f, "migrate store {store}: schema {from} -> {to}"),
             Self::Refused { what, reason, hint } => write!(f, "refuse {what}: {reason}; hint: {hint}"),
         }
     }
@@ -170,6 +173,12 @@ fn stores(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
             changes.push(Change::refused(what, reason, NEW_PIPELINE));
         } else if let Some(reason) = aggregate_meaning(aggregate_of(old, id), aggregate_of(new, at)) {
             changes.push(Change::refused(what, reason, NEW_PIPELINE));
+        } else if other.schema != store.schema {
+            changes.push(Change::Migrate {
+                store: other.name.clone(),
+                from: store.schema,
+                to: other.schema,
+            });
         }
     }
     for (id, store) in new.stores.iter().enumerate() {
@@ -196,14 +205,10 @@ fn meaning(old: &Store, new: &Store) -> Option<String> {
     if old.kind != new.kind {
         return Some(format!("it is {:?} and would be {:?}", old.kind, new.kind));
     }
-    if old.schema != new.schema {
-        return Some(format!(
-            "its schema is {} and would be {}, which needs a migration; that is not supported yet",
-            old.schema, new.schema
-        ));
-    }
+    // What values are may change with the schema: they are written anew.
+    let kept = old.schema == new.schema;
     for (what, was, is) in [("keys", old.key, new.key), ("values", old.value, new.value)] {
-        if was != is {
+        if was != is && (kept || what == "keys") {
             return Some(format!("its {what} are `{}` and would be `{}`", was.word(), is.word()));
         }
     }

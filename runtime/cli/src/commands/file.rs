@@ -1,13 +1,13 @@
 //! `check`, `plan`, `apply`: what is done with a pipeline file.
 
-use super::{confirmed, module};
+use super::{confirmed, module, swap};
 use crate::args::{ApplyArgs, FileArgs, Format, Global, VarArgs};
 use crate::client::Client;
 use crate::failure::{Code, Exit};
 use crate::show;
 use anyhow::{Context, Result, anyhow};
 use pipeline::{ModuleRef, Vars};
-use server::api::{ApplyRequest, Module, Plan};
+use server::api::{ApplyRequest, KeptVersions, Module, Plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,15 @@ pub fn plan(global: &Global, client: &Client, args: &FileArgs) -> Result<()> {
 }
 
 pub fn apply(global: &Global, client: &Client, args: &ApplyArgs) -> Result<()> {
-    let request = uploaded(client, &args.file)?;
+    let request = ApplyRequest {
+        versions: match (args.force, args.keep_versions) {
+            (true, _) => KeptVersions::File,
+            (false, true) => KeptVersions::Running,
+            (false, false) => KeptVersions::Ask,
+        },
+        terms: swap::terms(&args.terms, None, false),
+        ..uploaded(client, &args.file)?
+    };
     let plan: Plan = client.post("/v1/plan", &request)?;
     refuse(&plan)?;
     if plan.changes.is_empty() {
@@ -53,7 +61,11 @@ pub fn apply(global: &Global, client: &Client, args: &ApplyArgs) -> Result<()> {
     if !confirmed("apply?", args.yes)? {
         return Ok(());
     }
-    let done: Plan = client.post("/v1/pipelines", &request)?;
+    let mut done: Plan = client.post("/v1/pipelines", &request)?;
+    if let Some(begun) = done.swap.take() {
+        let ended = swap::follow(client, begun, false, None)?;
+        return swap::tell(global, &ended);
+    }
     show::either(global.format, &done, |done| {
         show::say(&format!("{}: applied", done.pipeline))
     })
@@ -97,7 +109,8 @@ fn request(args: &FileArgs) -> Result<ApplyRequest> {
         file,
         file_name,
         vars: variables(&args.vars)?,
-        paths: BTreeMap::new(),
+        by: swap::caller(),
+        ..ApplyRequest::default()
     })
 }
 

@@ -11,6 +11,7 @@ mod project;
 mod query;
 mod records;
 mod status;
+mod swap;
 mod tap;
 mod topics;
 
@@ -36,6 +37,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Check(args) => file::check(global, &args),
         Command::Plan(args) => file::plan(global, &client, &args),
         Command::Apply(args) => file::apply(global, &client, &args),
+        Command::Swap(args) => swap::swap(global, &client, &args),
+        Command::Rollback(args) => swap::rollback(global, &client, &args),
+        Command::Promote(args) => swap::promote(global, &client, &args),
+        Command::Versions(args) => swap::versions(global, &client, &args),
         Command::Module(command) => module::run(global, &client, command),
         Command::Pipeline(command) => pipeline::run(global, &client, command),
         Command::Query(args) => query::run(global, &client, &args),

@@ -47,7 +47,18 @@ pub fn run(global: &Global, client: &Client, command: PipelineCommand) -> Result
 
 pub fn list(pipelines: &[Pipeline]) {
     let row = |p: &Pipeline| {
-        let modules: Vec<String> = p.modules.iter().map(|(step, id)| format!("{step}={id}")).collect();
+        let coming = |step: &str| {
+            let mut steps = p.swap.iter().flat_map(|swap| &swap.steps);
+            let to = steps.find(|change| change.step == step).map(|change| &change.to);
+            to.zip(p.swap.as_ref())
+                .map(|(to, swap)| format!("->{to}({})", swap.phase))
+                .unwrap_or_default()
+        };
+        let modules: Vec<String> = p
+            .modules
+            .iter()
+            .map(|(step, id)| format!("{step}={id}{}", coming(step)))
+            .collect();
         let running = p.tasks.iter().filter(|t| t.state == "running").count();
         vec![
             p.name.clone(),

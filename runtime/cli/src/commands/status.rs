@@ -1,6 +1,6 @@
 //! `status`: the node on one screen.
 
-use super::pipeline;
+use super::{pipeline, swap as swaps};
 use crate::args::Global;
 use crate::client::Client;
 use crate::show;
@@ -41,6 +41,12 @@ fn text(status: &Status) {
             ));
             for line in task.reason.iter().flat_map(|reason| reason.lines()) {
                 show::line(&format!("  {line}"));
+            }
+        }
+        if let Some(swap) = &pipeline.swap {
+            show::line("");
+            for line in swaps::standing(swap) {
+                show::line(&format!("{}: {line}", pipeline.name));
             }
         }
         for problem in &pipeline.problems {

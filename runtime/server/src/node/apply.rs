@@ -3,9 +3,10 @@
 //! A first apply makes the topics, resolves start positions to numbers and commits them to the still empty group, and
 //! only then writes the record that lets nodes join (design §13). Every step may be repeated.
 
+use super::swap::{applied, migrated};
 use super::topics::cleanup_named;
 use super::{Node, lock};
-use crate::api::{ApplyRequest, Plan, PlannedChange};
+use crate::api::{ApplyRequest, KeptVersions, Plan, PlannedChange, SwapRequest};
 use crate::refusal::Refusal;
 use crate::registry::{Entry, PipelineDetails, PipelineEntry, now_ms};
 use broker::{Cleanup, CommittedOffset, CreateOutcome, ErrorKind, Fencing, Isolation, NewTopic, OffsetAt};
@@ -28,6 +29,8 @@ const GROUP_WAIT: Duration = Duration::from_secs(10);
 /// What a file comes to on this cluster now.
 struct Prepared {
     topology: Topology,
+    /// What the file itself names, by step; another module may be kept there.
+    file_modules: BTreeMap<String, String>,
     partitions: PartitionPlan,
     there: Option<PipelineEntry>,
     /// Internal topics that are not there yet.
@@ -53,6 +56,11 @@ impl Node {
         if prepared.plan.changes.is_empty() {
             return Ok(prepared.plan);
         }
+        if let Some(there) = &prepared.there
+            && applied::is_swap(&there.details.topology, &prepared.topology)
+        {
+            return self.apply_as_swap(there, &prepared, request);
+        }
         self.create_topics(&prepared)?;
         if prepared.there.is_none() {
             self.commit_start(&prepared.topology, &prepared.partitions)?;
@@ -72,7 +80,27 @@ impl Node {
         Ok(prepared.plan)
     }
 
-    fn parse(&self, request: &ApplyRequest) -> Result<Topology, Refusal> {
+    /// Only module versions change: no thread stops for that.
+    fn apply_as_swap(
+        self: &Arc<Self>,
+        there: &PipelineEntry,
+        prepared: &Prepared,
+        request: &ApplyRequest,
+    ) -> Result<Plan, Refusal> {
+        let swap = SwapRequest {
+            steps: applied::changed_steps(&there.details.topology, &prepared.topology),
+            terms: request.terms.clone(),
+            by: request.by.clone(),
+        };
+        let file = Some((request, prepared.file_modules.clone()));
+        let swap = self.begin_swap(&prepared.topology.name, &swap, "applied", file)?;
+        Ok(Plan {
+            swap: Some(swap),
+            ..prepared.plan.clone()
+        })
+    }
+
+    pub(super) fn parse(&self, request: &ApplyRequest) -> Result<Topology, Refusal> {
         let modules = self.registry().view().modules.clone();
         let describe = |module: &ModuleRef| -> Result<ModuleDescription, Undescribed> {
             let given = request
@@ -92,8 +120,20 @@ impl Node {
     }
 
     fn prepare(&self, request: &ApplyRequest) -> Result<Prepared, Refusal> {
-        let topology = self.parse(request)?;
+        let mut topology = self.parse(request)?;
         let there = self.registry().view().pipelines.get(&topology.name).cloned();
+        let file_modules = applied::file_modules(&topology);
+        let stale = there
+            .as_ref()
+            .map(|entry| applied::stale(entry, &topology))
+            .unwrap_or_default();
+        if request.versions == KeptVersions::Running && !stale.is_empty() {
+            let kept = applied::kept(request, &stale).map_err(|e| Refusal::invalid("invalid-pipeline", e))?;
+            topology = self.parse(&kept)?;
+        }
+        if let Some(entry) = &there {
+            migrated::keep_places(&entry.details.topology, &mut topology);
+        }
         let counts = self.counts(&topology)?;
         let partitions = topology
             .partition_counts(&|topic| counts.get(topic).copied())
@@ -126,10 +166,24 @@ impl Node {
             Some(entry) if entry.record.state == State::Deleted => {
                 plan.refused.push("it is being deleted".to_owned());
             }
-            Some(entry) => changes(&entry.details.topology, &topology, &mut plan),
+            Some(entry) => {
+                changes(&entry.details.topology, &topology, &mut plan);
+                if request.versions == KeptVersions::Ask {
+                    let refusal = |stale: &applied::Stale| applied::stale_refusal(entry, stale);
+                    plan.refused.extend(stale.iter().map(refusal));
+                }
+                if entry.record.swap.is_some() && !plan.changes.is_empty() {
+                    plan.refused.push(format!(
+                        "a swap of it is under way\nhint: `wasmill versions {0}` shows it; `wasmill promote {0}` and \
+                         `wasmill rollback {0}` end it",
+                        topology.name
+                    ));
+                }
+            }
         }
         Ok(Prepared {
             topology,
+            file_modules,
             partitions,
             there,
             internal,
@@ -138,7 +192,7 @@ impl Node {
     }
 
     /// Partition counts of the user's topics that are there.
-    fn counts(&self, topology: &Topology) -> Result<BTreeMap<String, i32>, Refusal> {
+    pub(super) fn counts(&self, topology: &Topology) -> Result<BTreeMap<String, i32>, Refusal> {
         let names: Vec<String> = topology.user_topics().into_iter().map(|topic| topic.name).collect();
         let described = self.broker.admin()?.describe(&names)?;
         Ok(described
@@ -281,21 +335,21 @@ impl Node {
             vars: request.vars.clone(),
             applied_at: now_ms(),
             applied_by: self.config.node.clone(),
-        };
-        let rest = match serde_json::to_value(details) {
-            Ok(serde_json::Value::Object(rest)) => rest,
-            _ => return Err(Refusal::ours("failed to write the pipeline as JSON")),
+            file_modules: prepared.file_modules.clone(),
+            next: None,
         };
         let there = prepared.there.as_ref().map(|entry| &entry.record);
-        Ok(PipelineRecord {
+        let mut record = PipelineRecord {
             incarnation: there.map_or_else(uuid::Uuid::new_v4, |record| record.incarnation),
             epoch: there.map_or(1, |record| record.epoch),
             state: there.map_or(State::Running, |record| record.state),
-            versions: there.map(|record| record.versions.clone()).unwrap_or_default(),
-            swap: there.and_then(|record| record.swap.clone()),
-            history: there.map(|record| record.history.clone()).unwrap_or_default(),
-            rest,
-        })
+            versions: super::swap::versions_of(&prepared.topology),
+            swap: None,
+            history: applied::history(prepared.there.as_ref(), &prepared.topology, &request.by),
+            rest: serde_json::Map::new(),
+        };
+        details.put_into(&mut record)?;
+        Ok(record)
     }
 
     pub fn set_paused(self: &Arc<Self>, name: &str, paused: bool) -> Result<(), Refusal> {
@@ -400,6 +454,7 @@ impl Plan {
 }
 
 fn changes(old: &Topology, new: &Topology, plan: &mut Plan) {
+    let swap = applied::is_swap(old, new);
     for change in topology::compatibility(old, new) {
         let text = change.to_string();
         match &change {
@@ -407,6 +462,11 @@ fn changes(old: &Topology, new: &Topology, plan: &mut Plan) {
             Change::Swap { step, from, to } => plan.add("swap-module", format!("{step}: {from} -> {to}")),
             Change::Settings { what, from, to } => plan.add("change", format!("{what}: {from} -> {to}")),
             Change::Renamed { from, to } => plan.add("rename-store", format!("{from} -> {to}")),
+            Change::Migrate { store, from, to } if !swap => plan.refused.push(format!(
+                "store `{store}`: its schema is {from} and would be {to}, and entries are migrated by a swap alone\n\
+                 hint: change the module's version in one apply, and the rest in another"
+            )),
+            Change::Migrate { store, from, to } => plan.add("migrate-store", format!("{store}: schema {from} -> {to}")),
         }
     }
 }
@@ -440,7 +500,7 @@ fn longest_call_ms(step: &ModuleStep) -> u64 {
     step.limits.call_ms.saturating_add(http_ms)
 }
 
-fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {
+pub(super) fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {
     NewTopic {
         name,
         partitions,

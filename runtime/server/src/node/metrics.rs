@@ -1,6 +1,7 @@
 //! `/metrics`: what `status` shows, for Prometheus.
 
 use super::Node;
+use crate::api::Pipeline;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +41,44 @@ struct StateLabel {
     state: String,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModuleLabel {
+    pipeline: String,
+    step: String,
+    module: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabel {
+    pipeline: String,
+    phase: String,
+}
+
+/// How many tasks run which module in a step, and where swaps are: both versions are there while one goes on.
+fn versions(registry: &mut Registry, pipelines: &[Pipeline]) {
+    let modules = Family::<ModuleLabel, Gauge>::default();
+    registry.register("module_tasks", "Tasks that run the module in the step", modules.clone());
+    let swaps = Family::<SwapLabel, Gauge>::default();
+    registry.register("swaps", "Swaps that are under way, by phase", swaps.clone());
+    for pipeline in pipelines {
+        for (step, module) in pipeline.tasks.iter().flat_map(|task| &task.modules) {
+            let label = ModuleLabel {
+                pipeline: pipeline.name.clone(),
+                step: step.clone(),
+                module: module.clone(),
+            };
+            modules.get_or_create(&label).inc();
+        }
+        if let Some(swap) = &pipeline.swap {
+            let label = SwapLabel {
+                pipeline: pipeline.name.clone(),
+                phase: swap.phase.clone(),
+            };
+            swaps.get_or_create(&label).inc();
+        }
+    }
+}
+
 impl Node {
     /// OpenMetrics text, made anew from the status at every call.
     pub fn metrics_text(&self) -> String {
@@ -62,6 +101,7 @@ impl Node {
         let uptime = Gauge::<i64>::default();
         registry.register("uptime_milliseconds", "Since the node started", uptime.clone());
         uptime.set(status.uptime_ms as i64);
+        versions(&mut registry, &status.pipelines);
         let mut counters: BTreeMap<String, Family<PipelineLabel, Counter>> = BTreeMap::new();
         for pipeline in &status.pipelines {
             let name = &pipeline.name;

@@ -16,6 +16,7 @@ mod query;
 mod runner;
 mod status;
 mod steps;
+mod swap;
 mod tap;
 mod tasks;
 mod topics;
@@ -47,6 +48,8 @@ const BROKER_TRY_MIN: Duration = Duration::from_millis(500);
 const BROKER_TRY_MAX: Duration = Duration::from_secs(3);
 /// How often the control topic is looked at for what other nodes wrote.
 const WATCH: Duration = Duration::from_millis(500);
+/// The same while a swap is under way, so that its next step is not waited for.
+const WATCH_SWAP: Duration = Duration::from_millis(50);
 /// How often retention and compaction of the embedded log get a turn.
 const MAINTAIN: Duration = Duration::from_secs(10);
 
@@ -129,13 +132,15 @@ impl Node {
     /// Runs until [`Node::stop`]: follows the control topic, maintains the embedded log.
     pub(crate) fn watch(self: &Arc<Self>) {
         let mut maintained = Instant::now();
+        let mut pause = WATCH;
         while !self.stopping.load(Ordering::Relaxed) {
-            std::thread::park_timeout(WATCH);
+            std::thread::park_timeout(pause);
             let changed = self.registry().refresh();
             match changed {
                 Ok(_) => self.reconcile(),
                 Err(error) => tracing::warn!(%error, "the control topic cannot be read; trying again"),
             }
+            pause = if self.drive_swaps() { WATCH_SWAP } else { WATCH };
             if let Some(log) = &self.log
                 && maintained.elapsed() >= MAINTAIN
             {

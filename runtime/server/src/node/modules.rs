@@ -137,7 +137,7 @@ fn dev_version(version: &str, digest: &str) -> String {
     format!("{version}+dev.{}", digest.get(..8).unwrap_or(digest))
 }
 
-fn unknown(registry: &Registry, id: &str) -> Refusal {
+pub(super) fn unknown(registry: &Registry, id: &str) -> Refusal {
     let known: Vec<&str> = registry.view().modules.keys().map(String::as_str).collect();
     let known = if known.is_empty() {
         "none is".to_owned()

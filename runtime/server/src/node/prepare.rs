@@ -1,6 +1,7 @@
 //! Processors of another version, made beside the running ones on threads of their own (design §11.1).
 
 use super::Node;
+use crate::registry::PipelineDetails;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use sandbox::{InstanceOptions, LogSink, Module, Outside, TaskName};
 use std::collections::{BTreeMap, HashMap};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use task::{Processor, TaskId};
 use topology::description::ModuleDescription;
 use topology::{ModuleStep, NodeId, NodeKind, Topology};
+use worker::control::PipelineRecord;
 use worker::swap::{ModuleVersion, Versions};
 use worker::{Prepare, Processors};
 
@@ -20,14 +22,26 @@ pub(crate) struct Preparations {
     asked: HashMap<TaskId, Receiver<Made>>,
 }
 
-/// A step as another version of its module runs it.
-pub(crate) fn step_as(step: &ModuleStep, version: &ModuleVersion) -> ModuleStep {
-    ModuleStep {
+/// A step as another version of its module runs it: as the record has it with that version, whose parameters may have
+/// other defaults; else as it runs now.
+pub(crate) fn step_as(record: &PipelineRecord, name: &str, step: &ModuleStep, version: &ModuleVersion) -> ModuleStep {
+    recorded(record, name, version).unwrap_or_else(|| ModuleStep {
         module: version.name.clone(),
         version: version.version.clone(),
         digest: version.digest.clone(),
         ..step.clone()
-    }
+    })
+}
+
+fn recorded(record: &PipelineRecord, name: &str, version: &ModuleVersion) -> Option<ModuleStep> {
+    let details = serde_json::Value::Object(record.rest.clone());
+    let details: PipelineDetails = serde_json::from_value(details).ok()?;
+    let topologies = details.next.into_iter().chain([details.topology]);
+    let mut nodes = topologies.flat_map(|topology| topology.nodes);
+    nodes.find_map(|node| match node.kind {
+        NodeKind::Module(step) if node.name == name && step.digest == version.digest => Some(step),
+        _ => None,
+    })
 }
 
 /// Why a module cannot take the place of another in this step.
@@ -119,6 +133,7 @@ impl Preparations {
         &mut self,
         node: &Arc<Node>,
         topology: &Arc<Topology>,
+        record: &PipelineRecord,
         id: TaskId,
         from: &Versions,
         to: &Versions,
@@ -140,7 +155,7 @@ impl Preparations {
                 Err(reason) => Prepare::Refused(reason),
             };
         }
-        let steps = changed(topology, id, from, to);
+        let steps = changed(topology, record, id, from, to);
         let (answer, receiver) = bounded(1);
         let (node, topology) = (node.clone(), topology.clone());
         let spawned = std::thread::Builder::new()
@@ -160,7 +175,13 @@ impl Preparations {
 }
 
 /// Module steps of a task that run another version.
-fn changed(topology: &Topology, id: TaskId, from: &Versions, to: &Versions) -> Vec<(NodeId, ModuleStep)> {
+fn changed(
+    topology: &Topology,
+    record: &PipelineRecord,
+    id: TaskId,
+    from: &Versions,
+    to: &Versions,
+) -> Vec<(NodeId, ModuleStep)> {
     let nodes = topology
         .sub_topologies
         .get(id.sub_topology as usize)
@@ -171,7 +192,7 @@ fn changed(topology: &Topology, id: TaskId, from: &Versions, to: &Versions) -> V
             return None;
         };
         let version = to.get(&node.name)?;
-        (from.get(&node.name) != Some(version)).then(|| (*number, step_as(step, version)))
+        (from.get(&node.name) != Some(version)).then(|| (*number, step_as(record, &node.name, step, version)))
     };
     nodes.unwrap_or_default().iter().filter_map(step).collect()
 }

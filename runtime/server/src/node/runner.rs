@@ -43,6 +43,12 @@ pub(crate) struct Shared {
     confirmed_at: AtomicI64,
     /// Why the coordinator does not work.
     pub(crate) trouble: Mutex<Option<String>>,
+    /// Whether this node leads the pipeline.
+    pub(crate) leads: AtomicBool,
+    /// Whether a swap is under way: only then is `view` kept fresh.
+    swapping: AtomicBool,
+    /// The placement topic as the coordinator has read it.
+    pub(crate) view: Mutex<placement::View>,
 }
 
 pub(crate) struct ThreadShare {
@@ -104,7 +110,17 @@ impl Shared {
             paused: AtomicBool::new(false),
             confirmed_at: AtomicI64::new(-1),
             trouble: Mutex::default(),
+            leads: AtomicBool::new(false),
+            swapping: AtomicBool::new(false),
+            view: Mutex::default(),
         }
+    }
+
+    /// What threads and coordinator do now, as the record says.
+    fn follow(&self, entry: &PipelineEntry) {
+        self.paused
+            .store(entry.record.state == State::Paused, Ordering::Relaxed);
+        self.swapping.store(entry.record.swap.is_some(), Ordering::Relaxed);
     }
 
     fn stopping(&self) -> bool {
@@ -140,9 +156,7 @@ impl RunningPipeline {
             .map(|n| placement::thread_id(name, &config.node, n as u32))
             .collect();
         let shared = Arc::new(Shared::new(ids));
-        shared
-            .paused
-            .store(entry.record.state == State::Paused, Ordering::Relaxed);
+        shared.follow(entry);
         let directories = Arc::new(Directories::new(
             config
                 .data_dir
@@ -196,9 +210,7 @@ impl RunningPipeline {
     }
 
     pub(crate) fn update(&mut self, node: &Arc<Node>, entry: &PipelineEntry) {
-        self.shared
-            .paused
-            .store(entry.record.state == State::Paused, Ordering::Relaxed);
+        self.shared.follow(entry);
         if self.failure.is_some()
             && let Ok(started) = Self::start(node, entry)
         {
@@ -318,6 +330,10 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared) -> Result<(), Error> 
     if !status.membership.member_id.is_empty() {
         let confirmed = now - status.membership.confirmed_ago.as_millis() as i64;
         shared.confirmed_at.store(confirmed, Ordering::Relaxed);
+    }
+    shared.leads.store(status.leads, Ordering::Relaxed);
+    if shared.swapping.load(Ordering::Relaxed) {
+        *super::lock(&shared.view) = coordinator.view().clone();
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::text;
 use broker::{Isolation, OffsetAt};
 use record::TopicPartition;
 use std::collections::BTreeMap;
-use topology::{Guarantee, NodeKind, StoreKind};
+use topology::{Guarantee, NodeKind, StoreKind, Topology};
 use worker::control::State;
 use worker::{TaskState, TaskStatus};
 
@@ -56,13 +56,14 @@ impl Node {
             incarnation: entry.record.incarnation.to_string(),
             applied_at: details.applied_at,
             modules: modules(entry),
+            swap: self.shown_swap(entry),
             stores: stores(entry),
             tasks: Vec::new(),
             lag: None,
             counters: BTreeMap::new(),
             problems: Vec::new(),
         };
-        self.add_running(&mut shown);
+        self.add_running(&mut shown, &entry.details.topology);
         let tasks = details.tasks.iter().sum::<i32>() as usize;
         shown.state = state(entry, &shown, tasks).to_owned();
         let all_known = shown.tasks.len() == tasks && shown.tasks.iter().all(|task| task.lag.is_some());
@@ -70,7 +71,7 @@ impl Node {
         shown
     }
 
-    fn add_running(&self, shown: &mut Pipeline) {
+    fn add_running(&self, shown: &mut Pipeline, topology: &Topology) {
         let running = lock(&self.running);
         let Some(running) = running.get(&shown.name) else {
             return;
@@ -98,7 +99,7 @@ impl Node {
         shown.tasks.extend(
             tasks
                 .iter()
-                .map(|(thread, task)| shown_task(thread, task, ends.as_ref())),
+                .map(|(thread, task)| shown_task(topology, thread, task, ends.as_ref())),
         );
         shown.tasks.sort_by(|a, b| a.task.cmp(&b.task));
     }
@@ -152,6 +153,22 @@ pub(super) fn modules(entry: &PipelineEntry) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// What runs in the steps of one task.
+fn modules_of(topology: &Topology, task: &TaskStatus) -> BTreeMap<String, String> {
+    let sub = topology.sub_topologies.get(task.task.sub_topology as usize);
+    let nodes = sub
+        .iter()
+        .flat_map(|sub| &sub.nodes)
+        .filter_map(|id| topology.nodes.get(*id));
+    nodes
+        .filter_map(|node| match (&node.kind, task.versions.get(&node.name)) {
+            (NodeKind::Module(_), Some(version)) => Some((node.name.clone(), version.to_string())),
+            (NodeKind::Module(step), None) => Some((node.name.clone(), format!("{}@{}", step.module, step.version))),
+            _ => None,
+        })
+        .collect()
+}
+
 fn stores(entry: &PipelineEntry) -> Vec<Store> {
     let shown = |store: &topology::Store| Store {
         name: store.name.clone(),
@@ -165,7 +182,7 @@ fn stores(entry: &PipelineEntry) -> Vec<Store> {
     entry.details.topology.stores.iter().map(shown).collect()
 }
 
-fn shown_task(thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
+fn shown_task(topology: &Topology, thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
     let (state, restored, reason) = match &task.state {
         TaskState::Waiting => ("waiting", None, None),
         TaskState::Starting => ("starting", None, None),
@@ -183,6 +200,7 @@ fn shown_task(thread: &str, task: &TaskStatus, ends: Option<&Ends>) -> Task {
     Task {
         task: task.task.to_string(),
         thread: thread.to_owned(),
+        modules: modules_of(topology, task),
         state: state.to_owned(),
         lag: lag(task, ends),
         restored,

@@ -170,6 +170,7 @@ impl Factory {
         id: TaskId,
         number: NodeId,
         step: &ModuleStep,
+        record: &PipelineRecord,
         versions: &Versions,
     ) -> Result<Box<dyn task::Processor>, MakeError> {
         let stop = |cause: String| MakeError { again: false, cause };
@@ -188,7 +189,7 @@ impl Factory {
                     again: true,
                     cause: refusal.message,
                 })?;
-                (prepare::step_as(step, version), Some(loaded))
+                (prepare::step_as(record, name, step, version), Some(loaded))
             }
         };
         let module = module.ok_or_else(|| stop(format!("no module for step `{name}`")))?;
@@ -203,7 +204,7 @@ impl TaskFactory for Factory {
             .open_ahead(ids.filter(|(_, stores)| !stores.is_empty()).collect());
     }
 
-    fn make(&mut self, id: TaskId, _: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError> {
+    fn make(&mut self, id: TaskId, record: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError> {
         let sub = self.sub(id).ok_or_else(|| MakeError {
             again: false,
             cause: format!("there is no sub-topology {}", id.sub_topology),
@@ -211,7 +212,7 @@ impl TaskFactory for Factory {
         let mut processors = HashMap::new();
         for node in &sub.nodes {
             if let Some(NodeKind::Module(step)) = self.topology.nodes.get(*node).map(|n| &n.kind) {
-                processors.insert(*node, self.processor(id, *node, step, versions)?);
+                processors.insert(*node, self.processor(id, *node, step, record, versions)?);
             }
         }
         if !self.made.insert(id) {
@@ -234,9 +235,10 @@ impl TaskFactory for Factory {
         })
     }
 
-    fn prepare(&mut self, id: TaskId, _: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare {
+    fn prepare(&mut self, id: TaskId, record: &PipelineRecord, from: &Versions, to: &Versions) -> Prepare {
         let around = self.around();
-        self.preparations.poll(&self.node, &self.topology, id, from, to, around)
+        self.preparations
+            .poll(&self.node, &self.topology, record, id, from, to, around)
     }
 
     fn scratch(&mut self, id: TaskId) -> Result<Box<dyn Backend>, MakeError> {

@@ -1,6 +1,7 @@
 //! Records of the control topic and what a reader knows after reading them.
 
 use super::Error;
+use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use topology::Topology;
@@ -47,6 +48,28 @@ pub struct PipelineDetails {
     pub applied_at: i64,
     /// The node that applied it.
     pub applied_by: String,
+    /// Which module the applied file names in each step, by digest. Another one runs there after a swap.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub file_modules: BTreeMap<String, String>,
+    /// The topology with the new versions, while a swap is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Topology>,
+}
+
+impl PipelineDetails {
+    /// Makes these the details of `record`.
+    ///
+    /// # Errors
+    /// None that these types can cause; serde's are passed on.
+    pub fn put_into(&self, record: &mut PipelineRecord) -> Result<(), Refusal> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(rest)) => {
+                record.rest = rest;
+                Ok(())
+            }
+            _ => Err(Refusal::ours("failed to write the pipeline as JSON")),
+        }
+    }
 }
 
 /// A record that is to be written.
@@ -123,10 +146,17 @@ impl View {
     /// Pipelines with a step that runs the module.
     pub fn users_of(&self, digest: &str) -> Vec<&str> {
         let uses = |entry: &PipelineEntry| {
-            entry.details.topology.nodes.iter().any(|node| match &node.kind {
-                topology::NodeKind::Module(step) => step.digest == digest,
-                _ => false,
-            })
+            let next = entry.details.next.iter().flat_map(|next| &next.nodes);
+            entry
+                .details
+                .topology
+                .nodes
+                .iter()
+                .chain(next)
+                .any(|node| match &node.kind {
+                    topology::NodeKind::Module(step) => step.digest == digest,
+                    _ => false,
+                })
         };
         self.pipelines
             .iter()

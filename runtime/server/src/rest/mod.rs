@@ -39,6 +39,13 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/pipelines/{name}/topology", get(routes::topology))
         .route("/v1/pipelines/{name}/pause", post(routes::pause))
         .route("/v1/pipelines/{name}/resume", post(routes::resume))
+        .route(
+            "/v1/pipelines/{name}/swap",
+            get(routes::swap_progress).post(routes::swap),
+        )
+        .route("/v1/pipelines/{name}/rollback", post(routes::rollback))
+        .route("/v1/pipelines/{name}/promote", post(routes::promote))
+        .route("/v1/pipelines/{name}/versions", get(routes::versions))
         .route("/v1/pipelines/{name}/stores/{store}/entries", get(routes::query))
         .route("/v1/pipelines/{name}/dead-letters", get(letters::list))
         .route("/v1/pipelines/{name}/dead-letters/replay", post(letters::replay))

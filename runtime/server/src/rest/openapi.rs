@@ -31,6 +31,10 @@ use utoipa::OpenApi;
         api::letters::DeadLetter,
         api::letters::ReplayRequest,
         api::letters::ReplayAnswer,
+        api::SwapRequest,
+        api::Swap,
+        api::Asked,
+        api::Versions,
     ))
 )]
 struct Schemas;
@@ -139,6 +143,41 @@ const ROUTES: &[Route] = &[
         "Goes on after a pause",
         None,
         None,
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/swap",
+        "Exchanges the modules of running steps",
+        Some("SwapRequest"),
+        Some("Swap"),
+    ),
+    (
+        "get",
+        "/v1/pipelines/{name}/swap",
+        "How far the swap is, or with ?id= how it ended",
+        None,
+        Some("Swap"),
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/rollback",
+        "Goes back to the versions before",
+        Some("Asked"),
+        Some("Swap"),
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/promote",
+        "Takes the swap that is under way as it stands",
+        Some("Asked"),
+        Some("Swap"),
+    ),
+    (
+        "get",
+        "/v1/pipelines/{name}/versions",
+        "What runs, what ran, and why it changed",
+        None,
+        Some("Versions"),
     ),
     (
         "get",

@@ -100,6 +100,38 @@ pub async fn resume(State(node): App, Path(name): Path<String>) -> Answer<()> {
     call(node, move |node| Node::set_paused(node, &name, false)).await
 }
 
+pub async fn swap(
+    State(node): App,
+    Path(name): Path<String>,
+    Json(request): Json<api::SwapRequest>,
+) -> Answer<api::Swap> {
+    call(node, move |node| Node::swap(node, &name, &request)).await
+}
+
+pub async fn swap_progress(
+    State(node): App,
+    Path(name): Path<String>,
+    Query(request): Query<api::SwapAsked>,
+) -> Answer<api::Swap> {
+    call(node, move |node| node.swap_progress(&name, request.id.as_deref())).await
+}
+
+pub async fn rollback(
+    State(node): App,
+    Path(name): Path<String>,
+    Json(request): Json<api::Asked>,
+) -> Answer<api::Swap> {
+    call(node, move |node| Node::rollback(node, &name, &request)).await
+}
+
+pub async fn promote(State(node): App, Path(name): Path<String>, Json(request): Json<api::Asked>) -> Answer<api::Swap> {
+    call(node, move |node| Node::promote(node, &name, &request)).await
+}
+
+pub async fn versions(State(node): App, Path(name): Path<String>) -> Answer<api::Versions> {
+    call(node, move |node| node.versions(&name)).await
+}
+
 pub async fn query(
     State(node): App,
     Path((pipeline, store)): Path<(String, String)>,
