@@ -33,6 +33,7 @@ export WASMILL_GUESTS=$CARGO_TARGET_DIR/guest-components
 mkdir -p "$WASMILL_GUESTS"
 guests=(
   examples/word-count/tokenize
+  examples/word-count/tokenize-2
   examples/dedup/dedup
   examples/filter/pass
   examples/enrich/enrich
@@ -43,6 +44,8 @@ guests=(
 for crate in "${guests[@]}"; do
   CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests "$WASMILL_BIN" build "$crate" -o "$WASMILL_GUESTS/$(basename "$crate").wasm"
 done
+
+bash tests/guests/stamps.sh
 
 section "examples"
 for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich; do

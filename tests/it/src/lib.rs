@@ -8,6 +8,7 @@
 pub mod fire;
 pub mod node;
 pub mod place;
+pub mod swaps;
 pub mod told;
 pub mod web;
 

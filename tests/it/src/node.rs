@@ -173,6 +173,11 @@ impl Node {
         Told::by(wasmill().env("WASMILL_NODE", &self.address).args(words))
     }
 
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// REST; `None` when there is no answer or a refusal.
     pub fn get(&self, path: &str) -> Option<Value> {
         let mut answer = self.agent.get(format!("{}{path}", self.address)).call().ok()?;

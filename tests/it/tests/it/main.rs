@@ -11,6 +11,7 @@ mod looking;
 mod outbound;
 mod poison;
 mod start;
+mod swap;
 mod word_count;
 mod wrong_file;
 mod wrong_module;

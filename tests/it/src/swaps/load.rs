@@ -1,0 +1,90 @@
+//! Records at a steady pace, numbered: record n has the key `k` and n modulo the number of keys, and n as its value.
+
+use broker::{Broker, Partitioning, Producer, ProducerOptions};
+use record::BatchBuilder;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Records come in bursts this far apart.
+const TICK: Duration = Duration::from_millis(10);
+/// Until the last of them is delivered.
+const FLUSH: Duration = Duration::from_secs(30);
+
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+    began: Instant,
+}
+
+impl Load {
+    /// `rate` records a second into `topic` by key, from number `first` on, until [`Load::end`].
+    pub fn start(broker: &dyn Broker, topic: &str, partitions: i32, keys: u64, rate: u64, first: u64) -> Self {
+        let mut producer = broker
+            .producer(&ProducerOptions {
+                client_id: "load".into(),
+                transactional_id: None,
+                transaction_timeout: Duration::from_secs(10),
+                delivery_timeout: FLUSH,
+            })
+            .unwrap();
+        producer.init().unwrap();
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
+        let (stopped, counted, topic) = (stop.clone(), sent.clone(), topic.to_owned());
+        let thread = std::thread::spawn(move || {
+            let began = Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                let due = first + (began.elapsed().as_secs_f64() * rate as f64) as u64;
+                let from = counted.load(Ordering::Relaxed);
+                send(&mut *producer, &topic, partitions, keys, from..due);
+                counted.store(due.max(from), Ordering::Relaxed);
+                std::thread::sleep(TICK);
+            }
+            producer.flush(FLUSH).unwrap();
+            assert!(
+                producer.take_failures().is_empty(),
+                "records of the load were not delivered"
+            );
+        });
+        Self {
+            stop,
+            sent,
+            thread,
+            began: Instant::now(),
+        }
+    }
+
+    /// The number of the record that comes next.
+    pub fn next(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops, and waits until everything is delivered. Gives the number after the last record, and for how long it ran.
+    pub fn end(self) -> (u64, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ran = self.began.elapsed();
+        self.thread.join().unwrap();
+        (self.sent.load(Ordering::Relaxed), ran)
+    }
+}
+
+fn send(producer: &mut dyn Producer, topic: &str, count: i32, keys: u64, numbers: std::ops::Range<u64>) {
+    if numbers.is_empty() {
+        return;
+    }
+    let mut rows = BatchBuilder::default();
+    for number in numbers {
+        let (key, value) = (format!("k{}", number % keys), number.to_string());
+        rows.push(
+            Some(key.as_bytes()),
+            Some(value.as_bytes()),
+            1_700_000_000_000 + number as i64,
+        );
+    }
+    producer
+        .send(topic, Partitioning::ByKey { count }, &rows.finish(), 0)
+        .unwrap();
+    producer.poll();
+}
