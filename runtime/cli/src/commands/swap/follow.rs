@@ -110,7 +110,7 @@ impl Told {
         for done in &swap.prepared {
             let digest = done.digest.get(..12).unwrap_or(&done.digest);
             let mut text = format!(
-                "{} (sha256 {digest}, {}) verified and compiled in {}, fits, opened on a trial",
+                "{} (sha256 {digest}, {}) verified and loaded in {}, fits, opened on a trial",
                 done.module,
                 show::size(done.bytes),
                 show::duration(done.loaded_ms)
