@@ -23,6 +23,7 @@ pub(crate) enum Phase {
     Open,
     Process { rows: u32 },
     Punctuate,
+    Migrate,
     Close,
 }
 
@@ -33,6 +34,7 @@ impl Phase {
             Self::Open => "open",
             Self::Process { .. } => "process",
             Self::Punctuate => "punctuate",
+            Self::Migrate => "migrate",
             Self::Close => "close",
         }
     }

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_array::{Array, BinaryArray};
 use serde_json::Value;
 use task::Processor;
 use task::processor::{Answer, Context, Emission, Failure, Input, Now};
@@ -13,9 +14,10 @@ use wasmtime::{Result as WasmResult, Store};
 
 use crate::answer;
 use crate::bindings;
+use crate::bindings::exports::wasmill::streams::module;
 use crate::bindings::wasmill::data::columns as wit;
 use crate::bindings::wasmill::streams::description;
-use crate::columns::{Lowered, LoweredHeaders};
+use crate::columns::{self, Lowered, LoweredHeaders};
 use crate::error::Error;
 use crate::failure;
 use crate::host::{Host, Phase};
@@ -251,6 +253,25 @@ impl Processor for Instance {
             .map_err(|broken| Failure::Contract(format!("the answer of `punctuate` {broken}")))
     }
 
+    fn migrate(
+        &mut self,
+        store: u32,
+        schema: u32,
+        keys: &BinaryArray,
+        values: &BinaryArray,
+    ) -> Result<(BinaryArray, BinaryArray), Failure> {
+        if self.running.is_none() {
+            self.start()?;
+        }
+        let (keys, values) = (Lowered::new(keys), Lowered::new(values));
+        let migrated = self.call(&mut Context::default(), Phase::Migrate, |wasm, guest| {
+            let module = guest.wasmill_streams_module();
+            module.call_migrate(wasm, store, schema, keys.view(), values.view())
+        })?;
+        lift_migrated(migrated.map_err(Failure::Guest)?)
+            .map_err(|broken| Failure::Contract(format!("the answer of `migrate` {broken}")))
+    }
+
     fn renew(&mut self) -> Result<(), Failure> {
         self.start()
     }
@@ -303,6 +324,19 @@ fn mark(limits: Limits, opened_bytes: usize) -> u64 {
 
 fn guest_failure(reason: String) -> Failure {
     Failure::Guest(answer::said(reason))
+}
+
+/// Columns of as many rows, without nulls.
+fn lift_migrated(migrated: module::Migrated) -> Result<(BinaryArray, BinaryArray), String> {
+    let keys = columns::lift("keys", migrated.keys)?;
+    let values = columns::lift("values", migrated.values)?;
+    if keys.len() != values.len() {
+        return Err(format!("has {} keys and {} values", keys.len(), values.len()));
+    }
+    if keys.null_count() + values.null_count() > 0 {
+        return Err("has null keys or values".to_owned());
+    }
+    Ok((keys, values))
 }
 
 fn clocks(now: Now) -> wit::Now {

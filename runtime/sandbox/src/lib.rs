@@ -6,8 +6,6 @@
 //! copy per column and direction. The host functions are in one file per WIT interface: `log`, `state`, `timers`, and
 //! `http`, `env`, `clock`, `random` for what a pipeline grants beyond. What is behind those is an [`Outside`] that the host
 //! brings along; here is only who may call.
-//!
-//! `migrate` is not here yet.
 
 mod answer;
 mod artifact;

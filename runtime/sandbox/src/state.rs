@@ -20,7 +20,7 @@ const ROWS_UNCHECKED_MAX: usize = 1_024;
 impl Host {
     /// The number among the task's stores of the store `index` of the module's description.
     fn store(&self, import: &str, index: u32) -> Result<usize> {
-        self.allow(import, |phase| phase != Phase::Close)?;
+        self.allow(import, |phase| !matches!(phase, Phase::Migrate | Phase::Close))?;
         match self.context.store_of.get(index as usize) {
             Some(number) if (index as usize) < self.stores.len() => Ok(*number),
             _ => bail!(

@@ -9,7 +9,7 @@ use crate::host::{Host, Phase};
 impl wit::Host for Host {
     fn start(&mut self, name: String, schedule: wit::Schedule, row: Option<u32>) -> Result<()> {
         const IMPORT: &str = "timers.start";
-        self.allow(IMPORT, |phase| phase != Phase::Close)?;
+        self.allow(IMPORT, |phase| !matches!(phase, Phase::Migrate | Phase::Close))?;
         // The rest of the contract's rules is checked where schedules live.
         let row = match (self.phase, row) {
             (Phase::Process { rows }, Some(row)) if row < rows => Some(row),
@@ -31,7 +31,7 @@ impl wit::Host for Host {
     }
 
     fn stop(&mut self, name: String) -> Result<()> {
-        self.allow("timers.stop", |phase| phase != Phase::Close)?;
+        self.allow("timers.stop", |phase| !matches!(phase, Phase::Migrate | Phase::Close))?;
         self.context.schedules.stop(&name);
         Ok(())
     }

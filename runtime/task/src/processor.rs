@@ -142,6 +142,25 @@ pub trait Processor: Send {
     /// For a schedule named `name`; the answer has no causes.
     fn punctuate(&mut self, context: &mut Context, now: Now, name: &str) -> Result<Emission, Failure>;
 
+    /// Entries of a store as an older schema wrote them, to entries as this code writes them: keys and values, as many of
+    /// each. `store` is its number in the module's description. Needs no [`Processor::open`] before, and touches no store.
+    ///
+    /// # Errors
+    /// [`Failure::Guest`] where the module does not know that schema.
+    fn migrate(
+        &mut self,
+        store: u32,
+        schema: u32,
+        keys: &BinaryArray,
+        values: &BinaryArray,
+    ) -> Result<(BinaryArray, BinaryArray), Failure> {
+        let _ = (keys, values);
+        Err(Failure::Guest(format!(
+            "`{}` cannot migrate store {store} from schema {schema}",
+            self.module()
+        )))
+    }
+
     /// A new instance in place of this one; [`Processor::open`] comes next.
     fn renew(&mut self) -> Result<(), Failure>;
 
