@@ -38,7 +38,11 @@ pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> 
         let failed = swap.tasks().find_map(|task| {
             let report = of(task).filter(|r| r.state == ReportState::Failed)?;
             let reason = report.reason.as_deref().unwrap_or("it gave no reason");
-            Some(format!("task {task}: {reason}"))
+            // A thread that failed for another's task has said so.
+            Some(match reason.contains("task ") {
+                true => reason.to_owned(),
+                false => format!("task {task}: {reason}"),
+            })
         });
         if let Some(reason) = failed {
             return Some(Step::RollBack { reason });

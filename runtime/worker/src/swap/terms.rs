@@ -93,9 +93,10 @@ impl Default for Bounds {
             traps: 0,
             failed_share: 0.2,
             failed_of_records: 50,
-            latency_factor: Some(5.0),
+            latency_factor: Some(10.0),
             call_us: None,
-            latency_of_rows: 500,
+            // A busy machine takes a thread away for milliseconds: of fewer rows, that would be most of what is measured.
+            latency_of_rows: 2_000,
         }
     }
 }
