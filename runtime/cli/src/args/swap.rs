@@ -45,7 +45,7 @@ pub struct TermArgs {
     /// Share of the records that may become dead letters, in percent [default: 20%]
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     pub dead_letters_max: Option<f64>,
-    /// How many times the old version's time a row may take in the module, on average [default: 5]
+    /// How many times the old version's time a row may take in the module, on average [default: 10]
     #[arg(long, value_name = "FACTOR")]
     pub slower_max: Option<f64>,
     /// Time that a call of the module may take, on average [default: none but the step's own limit]

@@ -218,7 +218,6 @@ impl Node {
     }
 
     /// Committed tasks of the pipeline that run on this node.
-    #[expect(dead_code, reason = "the trial of `migrate` takes its entries from here")]
     pub(super) fn snapshots_of(&self, pipeline: &str) -> Vec<worker::TaskSnapshot> {
         let shared = lock(&self.running).get(pipeline).map(|running| running.shared.clone());
         shared.map(|shared| shared.snapshots()).unwrap_or_default()
