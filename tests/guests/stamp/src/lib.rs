@@ -40,7 +40,7 @@ fn schema() -> u32 {
 const SHIFT: u32 = 8;
 
 /// Rounds of a sum that nobody needs.
-const SLOW_ROUNDS: u64 = 50_000;
+const SLOW_ROUNDS: u64 = 500_000;
 
 struct Stamp {
     records: Input<String, String>,

@@ -23,6 +23,8 @@ const SWAPS: usize = 50;
 /// What the node's memory may grow by over [`SWAPS`] swaps, in MiB: allocators keep some.
 const GROWTH_MAX: u64 = 32;
 const KILLS: usize = 10;
+/// On a machine with other work a good version may seem many times slower for a moment.
+const CALM: &str = "--slower-max=1000";
 
 /// What an act is given.
 pub struct Given<'a> {
@@ -106,7 +108,7 @@ pub fn under_load(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     ));
     scene.reader.measure();
     let began = Instant::now();
-    scene.stage.swap(&scene.node, "2", &["--watch", "2s"]).done();
+    scene.stage.swap(&scene.node, "2", &["--watch", "2s", CALM]).done();
     let took = began.elapsed();
     std::thread::sleep(Duration::from_secs(1));
     let pause = scene.reader.longest_pause();
@@ -147,7 +149,7 @@ fn many(given: &mut Given<'_>, scene: &Scene, wrongs: &mut Vec<String>) {
     for number in 0..SWAPS {
         scene.reader.measure();
         let version = if number % 2 == 0 { "1" } else { "2" };
-        scene.stage.swap(&scene.node, version, &["--watch", "0"]).done();
+        scene.stage.swap(&scene.node, version, &["--watch", "0", CALM]).done();
         pauses.push(scene.reader.longest_pause());
         memory.push(resident(&scene.node) / 1024);
     }
@@ -200,7 +202,7 @@ pub fn taken_back(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     let began = Instant::now();
     let told = scene
         .stage
-        .swap(&scene.node, "8-traps-late", &["--watch", "60s"])
+        .swap(&scene.node, "8-traps-late", &["--watch", "60s", CALM])
         .exits(6);
     let swap = told.json();
     let seen = scene.reader.spans("8-traps-late");
@@ -265,7 +267,7 @@ pub fn migrated(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     assert!(full.is_some(), "the load does not come to {keys} keys");
     scene
         .stage
-        .swap(&scene.node, "5-migrates", &["--detach", "--watch", "0"])
+        .swap(&scene.node, "5-migrates", &["--detach", "--watch", "0", CALM])
         .done();
     let path = format!("/v1/pipelines/{}/swap", scene.stage.name);
     let migrating = within(Duration::from_secs(30), || {
@@ -307,7 +309,7 @@ pub fn killed(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
         let after = Duration::from_millis(random.random_range(0..1_200));
         scene
             .stage
-            .swap(&scene.node, other, &["--detach", "--watch", "300ms"])
+            .swap(&scene.node, other, &["--detach", "--watch", "300ms", CALM])
             .done();
         std::thread::sleep(after);
         let path = format!("/v1/pipelines/{}/swap", scene.stage.name);
@@ -345,7 +347,7 @@ pub fn tried(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     let mut wrongs = Vec::new();
     scene
         .stage
-        .swap(&scene.node, "2", &["--canary", "2", "--watch", "1s"])
+        .swap(&scene.node, "2", &["--canary", "2", "--watch", "1s", CALM])
         .done();
     std::thread::sleep(Duration::from_secs(2));
     let partitions: Vec<i32> = scene.reader.spans("2").into_keys().collect();
@@ -363,7 +365,7 @@ pub fn tried(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     scene.reader.measure();
     let told = scene
         .stage
-        .swap(&scene.node, "9-differs", &["--shadow", "--watch", "5s"])
+        .swap(&scene.node, "9-differs", &["--shadow", "--watch", "5s", CALM])
         .done();
     let pause = scene.reader.longest_pause();
     let tasks = told.json()["tasks"].as_array().cloned().unwrap_or_default();

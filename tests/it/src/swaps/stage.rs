@@ -43,7 +43,7 @@ impl Stage {
     /// The pipeline file, which names this version of the module.
     pub fn file(&self, version: &str) -> String {
         format!(
-            "wasmill = 1\nname = \"{}\"\ndead-letters = \"{}\"\n\n\
+            "wasmill = 1\nname = \"{}\"\n\n[defaults]\ndead-letters = \"{}\"\n\n\
              [sources.in]\ntopic = \"{}\"\nkey = \"string\"\nvalue = \"string\"\nstart = \"earliest\"\n\
              create = {{ partitions = {count} }}\n\n\
              [steps.stamp]\nfrom = \"in\"\nmodule = \"stamp@{version}\"\n\n\
@@ -73,6 +73,7 @@ impl Stage {
         for module in modules {
             node.ask(&["module", "add", &module.display().to_string()]).done();
         }
+        node.ask(&["topics", "create", &self.dead_letters()]).done();
         node.ask(&["apply", "--yes", &self.write("1")]).done();
         node.running(&self.name);
         Some(node)

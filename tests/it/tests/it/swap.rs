@@ -3,7 +3,7 @@
 
 use it::node::{Broker, Node, Setup};
 use it::swaps::Stage;
-use it::{place, until};
+use it::until;
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
