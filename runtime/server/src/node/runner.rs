@@ -288,7 +288,7 @@ fn coordinate(
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
         let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared),
+            Some(coordinator) => advance(coordinator, shared, &options.pipeline),
             none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
                 *none = Some(new);
             }),
@@ -298,6 +298,7 @@ fn coordinate(
             Err(error) => {
                 tracing::warn!(pipeline = %options.pipeline, %error, "the coordinator starts anew");
                 *super::lock(&shared.trouble) = Some(error.to_string());
+                shared.leads.store(false, Ordering::Relaxed);
                 coordinator = None;
                 std::thread::sleep(RESTART_PAUSE);
             }
@@ -319,7 +320,7 @@ fn coordinate(
     }
 }
 
-fn advance(coordinator: &mut Coordinator, shared: &Shared) -> Result<(), Error> {
+fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str) -> Result<(), Error> {
     let thread = |t: &ThreadShare| coordinator::Thread {
         id: t.id.clone(),
         advanced_at: t.advanced_at.load(Ordering::Relaxed),
@@ -331,7 +332,10 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared) -> Result<(), Error> 
         let confirmed = now - status.membership.confirmed_ago.as_millis() as i64;
         shared.confirmed_at.store(confirmed, Ordering::Relaxed);
     }
-    shared.leads.store(status.leads, Ordering::Relaxed);
+    if shared.leads.swap(status.leads, Ordering::Relaxed) != status.leads {
+        let leads = if status.leads { "leads now" } else { "leads no more" };
+        tracing::info!(%pipeline, "this node {leads}");
+    }
     if shared.swapping.load(Ordering::Relaxed) {
         *super::lock(&shared.view) = coordinator.view().clone();
     }

@@ -6,7 +6,7 @@
 //! - `traps-late`: after 10,000, which is past any probation
 //! - `slow`: takes a multiple of the time
 //! - `rejects`: sends every second record to the dead letters
-//! - `differs`: says something else of every tenth record
+//! - `differs`: stamps as version 1 does, and says something else of every tenth record
 //! - `schema`: keeps its counts in other bytes, and cannot read those of before
 //! - `migrates`: the same, and can
 //! - `closed`: does not open
@@ -76,7 +76,7 @@ impl Processor for Stamp {
             stamped: m.output("out"),
             counts: m.store("counts").schema(schema()).done(),
             seen: Cell::new(0),
-            version: version(),
+            version: if wrong() == "differs" { "1" } else { version() },
             wrong: wrong(),
         }
     }
