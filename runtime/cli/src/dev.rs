@@ -14,12 +14,14 @@ use crate::failure::Exit;
 use crate::{cases, show};
 use anyhow::{Context, Result, bail};
 use modules::{From, Wanted};
-use server::api::{ApplyRequest, Module, Pipeline, Plan};
+use server::api::{ApplyRequest, KeptVersions, Module, Pipeline, Plan, SwapBounds, SwapTerms};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use watch::{Changed, LOOK, Watch};
 
+/// A version under work may be slower than the one before by any factor that matters.
+const SLOWER_MAX: f64 = 1e6;
 /// Until all tasks run the new version; the node's own bounds are shorter.
 const SWAPPED: Duration = Duration::from_secs(60);
 /// Between two questions whether they do.
@@ -262,6 +264,18 @@ impl Dev<'_> {
             file_name: self.file.display().to_string(),
             vars: crate::commands::file::variables(&self.args.vars)?,
             paths: digests.clone(),
+            versions: KeptVersions::File,
+            // Who works on a module wants to see it run, and is there to see it fail.
+            terms: SwapTerms {
+                watch_ms: Some(0),
+                bounds: SwapBounds {
+                    dead_letters: Some(1.0),
+                    slower: Some(SLOWER_MAX),
+                    ..SwapBounds::default()
+                },
+                ..SwapTerms::default()
+            },
+            by: "dev".to_owned(),
         };
         let plan: Plan = self.client.post("/v1/plan", &request)?;
         if !plan.refused.is_empty() {

@@ -133,10 +133,18 @@ impl Node {
             };
             let scanned = task.stores.scan(store, &Bounds::all(), false, &mut take);
             scanned.map_err(|e| Refusal::ours(format!("failed to {e}")))?;
+            let number = next.nodes.iter().position(|node| node.name == step).unwrap_or_default();
             let module = module_steps(next).find(|(name, _)| *name == step);
-            let (name, module) = module.ok_or_else(|| refused(format!("there is no step `{step}`")))?;
-            let mut code = crate::node::prepare::processor(next, task.task, name, module, &self.load(&module.digest)?)
-                .map_err(&refused)?;
+            let (_, module) = module.ok_or_else(|| refused(format!("there is no step `{step}`")))?;
+            let mut code = crate::node::prepare::processor(
+                next,
+                task.task,
+                number,
+                module,
+                &self.load(&module.digest)?,
+                &self.around(next),
+            )
+            .map_err(&refused)?;
             let (keys, values): (BinaryArray, BinaryArray) = (keys.into_iter().collect(), values.into_iter().collect());
             let migrated = code.migrate(store_of_module, migration.from, &keys, &values);
             migrated.map_err(|failure| refused(failure.to_string()))?;

@@ -3,6 +3,7 @@
 
 use super::fit::{self, Fit};
 use crate::api::{ApplyRequest, SwapPrepared, SwapRequest};
+use crate::node::prepare::Around;
 use crate::node::{Node, lock};
 use crate::refusal::Refusal;
 use crate::registry::{ModuleRecord, PipelineEntry, now_ms};
@@ -181,6 +182,7 @@ impl Node {
         prepared: &mut [SwapPrepared],
     ) -> Result<(), Refusal> {
         let topology = Arc::new(next.clone());
+        let around = self.around(next);
         for part in parts {
             let id = TaskId {
                 sub_topology: part.sub_topology,
@@ -193,7 +195,7 @@ impl Node {
                     continue;
                 };
                 let module = self.load(&step.digest)?;
-                let instance = crate::node::prepare::processor(&topology, id, name, step, &module);
+                let instance = crate::node::prepare::processor(&topology, id, *node, step, &module, &around);
                 processors.insert(
                     *node,
                     instance.map_err(|e| refusal(entry, &format!("step `{name}`: {e}")))?,
@@ -215,6 +217,14 @@ impl Node {
             opened.map_err(|e| refusal(entry, &format!("opened on a trial for task {id}: {e}")))?;
         }
         Ok(())
+    }
+
+    /// What stands around an instance that is tried.
+    pub(super) fn around(&self, topology: &Topology) -> Around {
+        Around {
+            outside: self.outside(topology),
+            log: self.guest_log.clone(),
+        }
     }
 
     /// Committed tasks of the pipeline that run on this node.
