@@ -126,8 +126,8 @@ fn a_save_is_swapped_in_and_an_error_is_not() {
         PIPELINE.replace("[steps.counts]\nop", "[steps.counts]\nopp"),
     )
     .unwrap();
-    let at = says(&node, at, "opp");
-    let at = says(&node, at.saturating_sub(1), "what ran before runs on");
+    says(&node, at, "missing-key");
+    let at = says(&node, at, "what ran before runs on");
     fs::write(folder.join("pipeline.toml"), PIPELINE).unwrap();
     source(&folder, "value.to_lowercase()");
     says(&node, at, "swapped in, ");
