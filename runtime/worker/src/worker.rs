@@ -377,7 +377,8 @@ impl Worker {
                 sleep_ms_max: wait.unsigned_abs(),
             });
         }
-        if !self.holds() && !stop && self.flushing.is_none() && !(swaps && self.is_hold_closed()) {
+        let held = self.holds() || (swaps && self.is_hold_closed());
+        if !held && !stop && self.flushing.is_none() {
             worked |= self.fetch_and_run(now, worked)?;
         }
         if swaps && matches!(self.phase, Phase::Work) {

@@ -82,6 +82,7 @@ fn restore(task: &mut Task, mut bytes: &[u8]) {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "as the calls that it makes")]
 fn work(task: &mut Task) -> Result<(), task::Error> {
     task.start(-1, 1_000)?;
     for source in task.sources().to_vec() {

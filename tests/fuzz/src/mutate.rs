@@ -36,7 +36,7 @@ impl<'c> Mutator<'c> {
     }
 
     /// One of the corpus with a few changes.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn mutant(&mut self) -> Vec<u8> {
         let mut bytes = self.pick().to_vec();
         for _ in 0..self.dice.random_range(1..=CHANGES_MAX) {
             self.change(&mut bytes);

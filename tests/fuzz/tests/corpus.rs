@@ -24,7 +24,7 @@ fn check(target: &str) {
     let target = fuzz::target(target).unwrap();
     let corpus = corpus(target.name);
     let mut mutator = Mutator::new(&corpus, seed);
-    let mutations = std::iter::repeat_with(|| mutator.next()).take(target.mutations);
+    let mutations = std::iter::repeat_with(|| mutator.mutant()).take(target.mutations);
     for input in corpus.iter().cloned().chain(mutations) {
         let found = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
         assert!(

@@ -129,6 +129,10 @@ fn make(node: &Node, topology: &Topology, id: TaskId, steps: &[(NodeId, ModuleSt
 
 impl Preparations {
     /// See [`worker::TaskFactory::prepare`].
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of the factory's method, and what the factory holds"
+    )]
     pub(crate) fn poll(
         &mut self,
         node: &Arc<Node>,

@@ -73,6 +73,10 @@ impl PipelineDetails {
 }
 
 /// A record that is to be written.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are made, and each goes to a topic at once"
+)]
 #[derive(Clone, Debug)]
 pub enum Entry {
     Module(Box<ModuleRecord>),

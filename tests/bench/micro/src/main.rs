@@ -100,7 +100,7 @@ fn filter_half() -> Part {
 fn partition_columns() -> Part {
     let from = batch(ROWS);
     let run = move || {
-        let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(ROWS / 4); 8];
+        let mut rows: Vec<Vec<u32>> = (0..8).map(|_| Vec::with_capacity(ROWS / 4)).collect();
         for row in 0..ROWS {
             rows[record::partition_of(from.key(row), 8) as usize].push(row as u32);
         }

@@ -257,11 +257,7 @@ pub fn migrated(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     let told = scene.stage.swap(&scene.node, "4-schema", &[]).exits(1);
     (given.say)(format!(
         "4-schema refused: {}",
-        told.err
-            .lines()
-            .filter(|l| l.contains("stamp"))
-            .last()
-            .unwrap_or_default()
+        told.err.lines().rfind(|l| l.contains("stamp")).unwrap_or_default()
     ));
     let full = within(LAST, || (scene.load.next() > keys + keys / 10).then_some(()));
     assert!(full.is_some(), "the load does not come to {keys} keys");

@@ -209,12 +209,11 @@ impl Node {
                 ..task::Options::default()
             };
             let backend = Box::new(state::memory::Memory::default());
-            let opened = Task::new(topology.clone(), id, processors, backend, options).and_then(|mut task| {
-                let opened = task.start(-1, now_ms());
-                task.close();
-                opened
-            });
-            opened.map_err(|e| refusal(entry, &format!("opened on a trial for task {id}: {e}")))?;
+            let refused = |e: task::Error| refusal(entry, &format!("opened on a trial for task {id}: {e}"));
+            let mut task = Task::new(topology.clone(), id, processors, backend, options).map_err(refused)?;
+            let opened = task.start(-1, now_ms());
+            task.close();
+            opened.map_err(refused)?;
         }
         Ok(())
     }
