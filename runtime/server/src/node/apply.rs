@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use topology::description::ModuleDescription;
-use topology::{Change, Guarantee, ModuleStep, NodeKind, PartitionPlan, SourceKind, Start, Topology};
+use topology::{Change, NodeKind, PartitionPlan, SourceKind, Start, Topology};
 use worker::control::{self, PipelineRecord, State};
 use worker::placement;
 
@@ -152,7 +152,7 @@ impl Node {
         };
         plan.refused.extend(self.lacking(&topology));
         plan.refused
-            .extend(calls_too_long(&topology, self.config.transaction_timeout));
+            .extend(super::call_times::too_long(&topology, self.config.transaction_timeout));
         for topic in &partitions.create {
             let count = partitions.counts.get(&topic.name).copied().unwrap_or(1);
             plan.add("create-topic", format!("{}, {count} partitions", topic.name));
@@ -173,11 +173,7 @@ impl Node {
                     plan.refused.extend(stale.iter().map(refusal));
                 }
                 if entry.record.swap.is_some() && !plan.changes.is_empty() {
-                    plan.refused.push(format!(
-                        "a swap of it is under way\nhint: `wasmill versions {0}` shows it; `wasmill promote {0}` and \
-                         `wasmill rollback {0}` end it",
-                        topology.name
-                    ));
+                    plan.refused.push(applied::under_way(&topology.name));
                 }
             }
         }
@@ -469,35 +465,6 @@ fn changes(old: &Topology, new: &Topology, plan: &mut Plan) {
             Change::Migrate { store, from, to } => plan.add("migrate-store", format!("{store}: schema {from} -> {to}")),
         }
     }
-}
-
-/// A call that lasts as long as a transaction may would let the broker end the transaction, and the replay would meet
-/// it again.
-fn calls_too_long(topology: &Topology, transaction: Duration) -> Vec<String> {
-    if topology.guarantee != Guarantee::ExactlyOnce {
-        return Vec::new();
-    }
-    let bound = u64::try_from(transaction.as_millis()).unwrap_or(u64::MAX);
-    let too_long = topology.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::Module(step) if longest_call_ms(step) >= bound => Some(format!(
-            "step `{}`: a call may take {} ms (`limits`), and a transaction of this node ends after {bound} ms; hint: a \
-             longer `transaction-timeout` in node.toml",
-            node.name,
-            longest_call_ms(step)
-        )),
-        _ => None,
-    });
-    too_long.collect()
-}
-
-/// With the requests that it may make.
-fn longest_call_ms(step: &ModuleStep) -> u64 {
-    let http_ms = if step.grants.http.is_empty() {
-        0
-    } else {
-        step.limits.http_ms
-    };
-    step.limits.call_ms.saturating_add(http_ms)
 }
 
 pub(super) fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {

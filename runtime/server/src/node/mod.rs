@@ -4,6 +4,7 @@
 //! runs by itself (stream threads, coordinators, the watcher of the control topic) is in `runner`.
 
 mod apply;
+mod call_times;
 mod grants;
 mod guest_log;
 mod letters;

@@ -60,6 +60,14 @@ pub(in crate::node) fn stale_refusal(there: &PipelineEntry, stale: &Stale) -> St
     )
 }
 
+/// Why nothing else is applied meanwhile.
+pub(in crate::node) fn under_way(name: &str) -> String {
+    format!(
+        "a swap of it is under way\n\
+         hint: `wasmill versions {name}` shows it; `wasmill promote {name}` and `wasmill rollback {name}` end it"
+    )
+}
+
 /// UTC, to the second.
 fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.0}"))
