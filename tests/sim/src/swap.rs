@@ -18,7 +18,7 @@ pub const VERSION: &str = "version";
 pub const ORIGIN: &str = "origin";
 
 /// Virtual time after which the tasks of a quiet world have come to their threads.
-const SETTLED_MS: i64 = 500;
+const SETTLED_MS: i64 = 1_000;
 
 /// What a version does to its input, besides what every version does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,16 +185,21 @@ impl Lead {
 
     /// One node, no faults: when a thread fails in its probation, no thread has published anything.
     pub fn check_barrier(&self, settings: &Settings) -> Result<(), String> {
-        match sent(settings)
-            .iter()
-            .find(|row| self.unpublished.contains(&row.version))
-        {
-            Some(row) => Err(format!(
-                "version {} failed in probation, and its row {}-{} is out",
-                row.version, row.partition, row.offset
-            )),
-            None => Ok(()),
+        let sent = sent(settings);
+        let Some(row) = sent.iter().find(|row| self.unpublished.contains(&row.version)) else {
+            return Ok(());
+        };
+        let mut said = String::new();
+        for row in settings.world.rows(&placement::topic(PIPELINE), 0) {
+            let record = Record::decode(&row.key.unwrap_or_default(), row.value.as_deref());
+            if let Ok(Some(Record::Version(task, Some(report)))) = record {
+                said.push_str(&format!("\n  {task} {:?} {:?}", report.state, report.reason));
+            }
         }
+        Err(format!(
+            "version {} failed in probation, and its row {}-{} is out:{said}",
+            row.version, row.partition, row.offset
+        ))
     }
 
     pub fn write(&self, world: &World) {

@@ -6,7 +6,7 @@ use super::terms::Swap;
 use crate::crash::CrashPoint;
 use crate::options::{Error, Now, Prepare};
 use crate::worker::Worker;
-use task::TaskId;
+use task::{Task, TaskId};
 
 impl Worker {
     /// The record is rolling back: every task of the swap runs `from`, and reports it.
@@ -16,16 +16,7 @@ impl Worker {
         let Some(record) = self.record.clone() else {
             return Ok(false);
         };
-        let mut still = Vec::new();
-        let mut back = Vec::new();
-        for slot in self.slots.values_mut().filter(|s| s.is_running()) {
-            match &slot.part {
-                Some(part) if matches!(part.state, State::Back) => {}
-                Some(part) if part.runs_to() => back.push(slot.id),
-                Some(_) => still.push(slot.id),
-                None => {}
-            }
-        }
+        let (still, back) = self.parts_to_go_back();
         if let Err(error) = self.note_what_earlier_runs_wrote() {
             self.wait_or_end(now, error)?;
             return Ok(true);
@@ -56,23 +47,22 @@ impl Worker {
             else {
                 continue;
             };
-            if task.can_switch_back() {
-                task.switch_back();
-            } else {
-                // It was started with `to`: `from` is made again.
-                match self.tasks.prepare(id, &record, &slot.versions, &record.versions) {
-                    Prepare::Later => continue,
-                    Prepare::Refused(cause) => {
-                        slot.trouble = Some(format!("the old version cannot be had: {cause}"));
-                        continue;
-                    }
-                    Prepare::Ready(processors) => {
-                        if let Err(cause) = task.switch(processors, None, now.wall_ms) {
-                            slot.trouble = Some(format!("the old version does not open: {cause}"));
-                            continue;
-                        }
-                        task.forget_aside();
-                    }
+            let back = match task.can_switch_back() {
+                true => {
+                    task.switch_back();
+                    Ok(true)
+                }
+                false => {
+                    let prepared = self.tasks.prepare(id, &record, &slot.versions, &record.versions);
+                    made_again(task, prepared, now)
+                }
+            };
+            match back {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(cause) => {
+                    slot.trouble = Some(cause);
+                    continue;
                 }
             }
             slot.trouble = None;
@@ -82,6 +72,20 @@ impl Worker {
             self.step(CrashPoint::SwapBack)?;
         }
         Ok(worked)
+    }
+
+    /// Tasks that never left `from`, and those that run `to`, of those that have not said so yet.
+    fn parts_to_go_back(&self) -> (Vec<TaskId>, Vec<TaskId>) {
+        let (mut still, mut back) = (Vec::new(), Vec::new());
+        for slot in self.slots.values().filter(|s| s.is_running()) {
+            match &slot.part {
+                Some(part) if matches!(part.state, State::Back) => {}
+                Some(part) if part.runs_to() => back.push(slot.id),
+                Some(_) => still.push(slot.id),
+                None => {}
+            }
+        }
+        (still, back)
     }
 
     /// A task that was started again does not know the last rows that it wrote before.
@@ -117,5 +121,19 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// The way back of a task that was started with `to`: `from` is made again. `false`: not yet.
+fn made_again(task: &mut Task, prepared: Prepare, now: Now) -> Result<bool, String> {
+    match prepared {
+        Prepare::Later => Ok(false),
+        Prepare::Refused(cause) => Err(format!("the old version cannot be had: {cause}")),
+        Prepare::Ready(processors) => {
+            let switched = task.switch(processors, None, now.wall_ms);
+            switched.map_err(|cause| format!("the old version does not open: {cause}"))?;
+            task.forget_aside();
+            Ok(true)
+        }
     }
 }

@@ -48,6 +48,8 @@ struct Inner {
     since_ms: Option<i64>,
     rounds: BTreeMap<Round, Running>,
     next: Round,
+    /// A probation failed on this node: whoever tries it later fails too.
+    failed: Option<Verdict>,
 }
 
 /// Clones are the same ballot. See the module's page.
@@ -83,6 +85,7 @@ impl Ballot {
         let mut inner = self.of(swap);
         inner.waiting.remove(thread);
         inner.aside.insert(thread.to_owned());
+        inner.leave_rounds(thread);
     }
 
     /// `thread` is ready to switch. Gives the round once it may.
@@ -116,35 +119,41 @@ impl Ballot {
 
     pub fn vote(&self, swap: Uuid, round: Round, thread: &str, vote: Vote) {
         let mut inner = self.of(swap);
+        if let Vote::Failed(reason) = &vote {
+            inner.failed.get_or_insert(Verdict::Failed {
+                thread: thread.to_owned(),
+                reason: reason.clone(),
+            });
+        }
         let member = inner.rounds.get_mut(&round).and_then(|r| r.members.get_mut(thread));
         if let Some(member) = member {
             *member = Some(vote);
         }
     }
 
-    pub fn verdict(&self, swap: Uuid, round: Round) -> Verdict {
-        let inner = self.of(swap);
-        let Some(running) = inner.rounds.get(&round) else {
-            return Verdict::Open;
-        };
-        let failed = running.members.iter().find_map(|(thread, vote)| match vote {
-            Some(Vote::Failed(reason)) => Some(Verdict::Failed {
-                thread: thread.clone(),
-                reason: reason.clone(),
-            }),
-            _ => None,
-        });
-        failed.unwrap_or_else(|| {
-            if running.members.values().all(|v| *v == Some(Vote::Passed)) {
-                Verdict::Passed
-            } else {
-                Verdict::Open
+    /// The transaction that `thread` voted on is void, and it tries again: the others wait for it.
+    pub fn revoke(&self, thread: &str) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for running in inner.rounds.values_mut() {
+            if let Some(member) = running.members.get_mut(thread) {
+                *member = None;
             }
-        })
+        }
     }
 
-    /// `thread` cannot go on for reasons of its own (an aborted transaction, a lost producer, its end). A failure that
-    /// it voted stays.
+    pub fn verdict(&self, swap: Uuid, round: Round) -> Verdict {
+        let inner = self.of(swap);
+        if let Some(failed) = &inner.failed {
+            return failed.clone();
+        }
+        match inner.rounds.get(&round) {
+            Some(running) if running.members.values().all(|v| *v == Some(Vote::Passed)) => Verdict::Passed,
+            _ => Verdict::Open,
+        }
+    }
+
+    /// `thread` cannot go on for reasons of its own (a lost producer, a task that moves, its end): the others decide
+    /// without it. A failure that it voted stays.
     pub fn withdraw(&self, thread: &str) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.waiting.remove(thread);
@@ -152,12 +161,16 @@ impl Ballot {
         if inner.waiting.is_empty() {
             inner.since_ms = None;
         }
-        for running in inner.rounds.values_mut() {
-            if !matches!(running.members.get(thread), Some(Some(Vote::Failed(_)))) {
-                running.members.remove(thread);
-            }
+        inner.leave_rounds(thread);
+    }
+}
+
+impl Inner {
+    fn leave_rounds(&mut self, thread: &str) {
+        for running in self.rounds.values_mut() {
+            running.members.remove(thread);
         }
-        inner.rounds.retain(|_, r| !r.members.is_empty());
+        self.rounds.retain(|_, r| !r.members.is_empty());
     }
 }
 
@@ -196,6 +209,23 @@ mod tests {
             reason: "trap".into(),
         };
         assert_eq!(ballot.verdict(SWAP, 0), failed);
+        assert_eq!(ballot.verdict(SWAP, 1), failed);
+    }
+
+    #[test]
+    fn a_transaction_that_begins_again_is_waited_for() {
+        let ballot = two();
+        ballot.enrol(SWAP, "a", 0);
+        ballot.enrol(SWAP, "b", 0);
+        ballot.vote(SWAP, 0, "a", Vote::Passed);
+        ballot.revoke("a");
+        ballot.vote(SWAP, 0, "b", Vote::Passed);
+        assert_eq!(
+            (ballot.verdict(SWAP, 0), ballot.enrol(SWAP, "a", 9)),
+            (Verdict::Open, Some(0))
+        );
+        ballot.vote(SWAP, 0, "a", Vote::Passed);
+        assert_eq!(ballot.verdict(SWAP, 0), Verdict::Passed);
     }
 
     #[test]

@@ -68,6 +68,8 @@ impl Worker {
             i64::try_from(self.options.transaction_timeout_ms / 2).map_or(HOLD_MS_MAX, |t| t.min(HOLD_MS_MAX));
         if interrupted || swap.phase == Phase::RollingBack || elapsed_ms > most_ms {
             self.interrupt_hold(now)?;
+            // Whoever was waited for in vain is not waited for again.
+            self.options.ballot.withdraw(&self.options.thread);
             return Ok(true);
         }
         if let Some(reason) = self.breach_in_hold(swap)
@@ -188,7 +190,11 @@ impl Worker {
                 task.switch_back();
             }
         }
-        self.options.ballot.withdraw(&self.options.thread);
+        if self.stop.is_some() {
+            self.options.ballot.withdraw(&self.options.thread);
+        } else {
+            self.options.ballot.revoke(&self.options.thread);
+        }
     }
 
     /// With the producer goes what it held; tasks were dropped, or wait for what became of their commit.
