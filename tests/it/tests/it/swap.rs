@@ -6,6 +6,7 @@ use it::swaps::Stage;
 use it::until;
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Records come through in some commits.
@@ -223,35 +224,34 @@ fn a_version_that_fails_in_its_probation_publishes_nothing() {
     let Some(mut story) = Story::begin(&dir, 1, &["1", "3-traps"]) else {
         return;
     };
-    // Waiting records are there at once when the new version comes.
-    story.node.ask(&["pipeline", "pause", &story.stage.name]).done();
-    story.node.ask(&["pipeline", "resume", &story.stage.name]).done();
-    let failed = std::thread::scope(|scope| {
-        let (stage, node) = (&story.stage, &story.node);
+    // Records come as long as the swap takes, so that the new version sees more than a thousand of them.
+    let ended = AtomicBool::new(false);
+    let (failed, next) = std::thread::scope(|scope| {
+        let (stage, node, ended) = (&story.stage, &story.node, &ended);
         let feeding = scope.spawn(move || {
-            let lines: String = (100..6_100u64).map(|n| format!("k{}\t{n}\n", n % 10)).collect();
-            let path = stage.setup.dir.join("more");
-            fs::write(&path, lines).unwrap();
-            node.ask(&[
-                "produce",
-                &stage.input(),
-                &path.display().to_string(),
-                "--separator",
-                "\t",
-            ])
-            .done();
+            let mut next = 100_u64;
+            while !ended.load(Ordering::Relaxed) {
+                let lines: String = (next..next + 1_000).map(|n| format!("k{}\t{n}\n", n % 10)).collect();
+                let path = stage.setup.dir.join("more");
+                fs::write(&path, lines).unwrap();
+                let path = path.display().to_string();
+                node.ask(&["produce", &stage.input(), &path, "--separator", "\t"])
+                    .done();
+                next += 1_000;
+            }
+            next
         });
         let told = stage.swap(node, "3-traps", &["--probation", "1s", "--watch", "5s"]);
-        feeding.join().unwrap();
-        told
+        ended.store(true, Ordering::Relaxed);
+        (told, feeding.join().unwrap())
     });
     let failed = failed
         .exits(6)
         .says(&["rolling back", "this version cannot count beyond a thousand"]);
     assert_eq!(failed.json()["phase"], "rolled-back");
-    story.next = 6_100;
+    story.next = next;
     story.feed(10);
-    story.output_is(&[("1", 0..6_110)]);
+    story.output_is(&[("1", 0..next + 10)]);
     assert_eq!(story.stage.of_tasks(&story.node), ["1".to_owned()].into());
     let versions = story.node.ask(&["versions", &story.stage.name]).done();
     assert!(
