@@ -252,6 +252,8 @@ mod tests {
     fn each_bound_is_met_from_its_number_of_records_on() {
         let bounds = Bounds {
             call_us: Some(900),
+            latency_factor: Some(5.0),
+            latency_of_rows: 500,
             ..Bounds::default()
         };
         let base = seen(1_000, 10, 3, 1_000, 0);
