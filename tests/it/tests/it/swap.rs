@@ -224,20 +224,22 @@ fn a_version_that_fails_in_its_probation_publishes_nothing() {
     let Some(mut story) = Story::begin(&dir, 1, &["1", "3-traps"]) else {
         return;
     };
-    // Records come as long as the swap takes, so that the new version sees more than a thousand of them.
+    // Records come as long as the swap takes, thousands a second, so that the new version sees more than one thousand of
+    // them; no more than one answer of `consume` holds.
     let ended = AtomicBool::new(false);
     let (failed, next) = std::thread::scope(|scope| {
         let (stage, node, ended) = (&story.stage, &story.node, &ended);
         let feeding = scope.spawn(move || {
             let mut next = 100_u64;
-            while !ended.load(Ordering::Relaxed) {
-                let lines: String = (next..next + 1_000).map(|n| format!("k{}\t{n}\n", n % 10)).collect();
+            while !ended.load(Ordering::Relaxed) && next < 9_000 {
+                let lines: String = (next..next + 400).map(|n| format!("k{}\t{n}\n", n % 10)).collect();
                 let path = stage.setup.dir.join("more");
                 fs::write(&path, lines).unwrap();
                 let path = path.display().to_string();
                 node.ask(&["produce", &stage.input(), &path, "--separator", "\t"])
                     .done();
-                next += 1_000;
+                next += 400;
+                std::thread::sleep(Duration::from_millis(60));
             }
             next
         });
