@@ -88,9 +88,9 @@ printf '\n' >&2
 "$wasmill" versions word-count
 printf '\n' >&2
 printf '   the same process: pid %s, started once\n' "$node" >&2
-printf '   \`whale\`: %s before, %s now: counts were kept, and the second novel is counted whole\n' \
+printf '   `whale`: %s before, %s now: counts were kept, and the second novel is counted whole\n' \
   "$whale" "$(count whale)" >&2
-printf '   \`the\`:   %s before, %s now: counted on until the swap, left out since\n' "$the" "$(count the)" >&2
+printf '   `the`:   %s before, %s now: counted on until the swap, left out since\n' "$the" "$(count the)" >&2
 if [[ $(count whale) != $((whale * 2)) || $(count the) -ge $((the * 2)) ]]; then
   printf 'error: the counts are not what the swap should leave\n' >&2
   exit 1
