@@ -202,6 +202,7 @@ impl World<'_> {
                 transactional_id: id.map(str::to_owned),
                 transaction_timeout: Duration::from_secs(60),
                 delivery_timeout: Duration::from_secs(30),
+                upserts_only: false,
             })
             .map_err(text)?;
         self.until("the producer is initialised", || producer.init().map(Some))?;

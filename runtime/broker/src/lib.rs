@@ -73,6 +73,9 @@ pub struct ProducerOptions {
     pub transaction_timeout: Duration,
     /// How long a record may wait for its delivery before it counts as failed.
     pub delivery_timeout: Duration,
+    /// Without transactions only: each record replaces the older ones with its key, so a retry may write it twice, though
+    /// never out of order. Such a producer can write at once; librdkafka lets an idempotent one wait for half a second.
+    pub upserts_only: bool,
 }
 
 /// A position with what is stored beside it.

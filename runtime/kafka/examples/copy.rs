@@ -27,6 +27,7 @@ fn options(transactional: Option<&str>) -> ProducerOptions {
         transactional_id: transactional.map(str::to_owned),
         transaction_timeout: Duration::from_secs(10),
         delivery_timeout: Duration::from_secs(30),
+        upserts_only: false,
     }
 }
 

@@ -409,6 +409,7 @@ pub(crate) fn fence(base: &Base, transactional_id: &str) -> KafkaFencing {
         transactional_id: Some(transactional_id.to_owned()),
         transaction_timeout: FENCE_TRANSACTION_TIMEOUT,
         delivery_timeout: FENCE_TRANSACTION_TIMEOUT,
+        upserts_only: false,
     };
     let doing = format!("fence `{transactional_id}`");
     let answer = Answer::default();

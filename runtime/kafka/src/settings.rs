@@ -85,6 +85,9 @@ impl Base {
     ) -> Settings {
         let owned = |(name, value): (&str, String)| (name.to_owned(), value);
         let mut all: Settings = recommended.into_iter().map(owned).collect();
+        // A client looks for its coordinator by connecting anew, several times at a start; librdkafka waits 100 ms before
+        // each. Doubled at every failure, so a broker that is down is not pestered.
+        all.insert("reconnect.backoff.ms".into(), "10".into());
         all.extend(self.settings.clone());
         all.insert("bootstrap.servers".into(), self.brokers.clone());
         all.extend(required.into_iter().map(owned));
@@ -166,6 +169,11 @@ impl Base {
                 ("allow.auto.create.topics", "false".into()),
             ],
         );
+        if options.upserts_only && options.transactional_id.is_none() {
+            // One request at a time keeps the order that idempotence would keep.
+            all.insert("enable.idempotence".into(), "false".into());
+            all.insert("max.in.flight".into(), "1".into());
+        }
         if let Some(id) = &options.transactional_id {
             all.insert("transactional.id".into(), id.clone());
             all.insert(
@@ -244,6 +252,7 @@ mod tests {
             transactional_id: Some("t".into()),
             transaction_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(60),
+            upserts_only: false,
         };
         let all = base.producer(&options);
         let get = |name: &str| all.get(name).map(String::as_str);

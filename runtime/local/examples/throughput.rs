@@ -42,6 +42,7 @@ fn produce(log: &Log, records: usize) -> Result<(), Error> {
         transactional_id: Some("throughput".into()),
         transaction_timeout: Duration::from_secs(60),
         delivery_timeout: Duration::from_secs(60),
+        upserts_only: false,
     })?;
     producer.init()?;
     let mut number = 0u64;

@@ -247,6 +247,7 @@ impl Coordinator {
                 transactional_id: None,
                 transaction_timeout: Duration::ZERO,
                 delivery_timeout: self.options.delivery_timeout,
+                upserts_only: true,
             })?),
         };
         let batch = encode(&[Record::Node(self.options.node.clone(), Some(node))])?;

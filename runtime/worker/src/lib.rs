@@ -18,10 +18,12 @@ pub mod placement;
 pub mod stamp;
 pub mod swap;
 
+mod opening;
 mod options;
 mod status;
 
 mod commit;
+mod directory;
 mod recover;
 mod release;
 mod restore;

@@ -4,9 +4,9 @@ use crate::control::Run;
 use crate::crash::CrashPoint;
 use crate::metadata::Metadata;
 use crate::mutant::Mutant;
+use crate::opening::Asked;
 use crate::options::{Error, Now};
 use crate::slot::{Slot, SlotState, StoreRestore};
-use crate::stamp::{self, Stamp, Verdict};
 use crate::swap::Code;
 use crate::worker::Worker;
 use broker::{CommittedOffset, Consumer, ConsumerOptions, ErrorKind, Isolation, OffsetAt};
@@ -22,7 +22,7 @@ const RESTORE_QUEUE_BYTES_MAX: usize = 32 << 20;
 pub(crate) const UNSTABLE_PAUSE_MS: i64 = 5;
 
 /// Why an opening did not get through.
-enum NotOpen {
+pub(crate) enum NotOpen {
     Ends(Error),
     /// Somebody's transaction over these offsets is not settled yet: a matter of milliseconds, and no trouble.
     Unstable,
@@ -65,11 +65,31 @@ impl Worker {
         let opening = |s: &&Slot| matches!(s.state, SlotState::Opening) && !s.backoff.waits(now.monotonic_ms);
         let opening: Vec<TaskId> = self.slots.values().filter(opening).map(|s| s.id).collect();
         let mut worked = false;
+        let (mut sources, mut changelogs) = (Vec::new(), Vec::new());
+        let mut made = Vec::new();
         for id in opening {
             let Some(mut slot) = self.slots.remove(&id) else {
                 continue;
             };
-            let opened = self.open(&mut slot, run, now);
+            let result = self.make(&mut slot);
+            if let Some(task) = slot.task.as_ref().filter(|_| result.is_ok()) {
+                sources.extend_from_slice(task.sources());
+                changelogs.extend_from_slice(task.changelogs());
+                made.push(id);
+            }
+            let kept = self.keep_or_stop(&mut slot, result, now);
+            self.slots.insert(id, slot);
+            kept?;
+        }
+        let asked = match made.as_slice() {
+            [] => Asked::default(),
+            _ => self.ask_for(&sources, &changelogs),
+        };
+        for id in made {
+            let Some(mut slot) = self.slots.remove(&id) else {
+                continue;
+            };
+            let opened = self.open(&mut slot, &asked, run, now);
             worked |= opened.is_ok();
             let kept = self.keep_or_stop(&mut slot, opened, now);
             self.slots.insert(id, slot);
@@ -133,14 +153,19 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, slot: &mut Slot, run: Run, now: Now) -> Result<(), NotOpen> {
-        let mut task = match slot.task.take() {
-            Some(task) => task,
-            None => self.make_task(slot)?,
+    fn make(&mut self, slot: &mut Slot) -> Result<(), NotOpen> {
+        if slot.task.is_none() {
+            slot.task = Some(self.make_task(slot)?);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, slot: &mut Slot, asked: &Asked, run: Run, now: Now) -> Result<(), NotOpen> {
+        let Some(mut task) = slot.task.take() else {
+            return Ok(());
         };
-        let sources = task.sources().to_vec();
         let changelogs = task.changelogs().to_vec();
-        let result = self.prepare(slot, &mut task, run, &sources, &changelogs, now);
+        let result = self.prepare(slot, &mut task, asked, run, now);
         slot.task = Some(task);
         let stores = result?;
         if stores.is_empty() {
@@ -160,20 +185,20 @@ impl Worker {
         &mut self,
         slot: &mut Slot,
         task: &mut Task,
+        asked: &Asked,
         run: Run,
-        sources: &[TopicPartition],
-        changelogs: &[TopicPartition],
         now: Now,
     ) -> Result<Vec<StoreRestore>, NotOpen> {
-        let committed = self.committed_offsets(sources)?;
+        let changelogs = &task.changelogs().to_vec();
+        let committed = self.committed_offsets(asked, task.sources())?;
         self.step(CrashPoint::OffsetsRead).map_err(NotOpen::Ends)?;
         let metadata = committed.first().and_then(|c| c.metadata.parse::<Metadata>().ok());
         let metadata = metadata.filter(|m| m.run.incarnation == run.incarnation);
         slot.stream_time = metadata.as_ref().map_or(-1, |m| m.stream_time);
         slot.positions = committed.into_iter().map(|c| (c.partition, c.offset)).collect();
-        slot.targets = self.restore_targets(metadata, run, changelogs)?;
+        slot.targets = self.restore_targets(asked, metadata, run, changelogs)?;
         self.step(CrashPoint::TargetsKnown).map_err(NotOpen::Ends)?;
-        self.prove_directory(slot, task, run, changelogs, now)?;
+        self.prove_directory(slot, task, asked, run, now)?;
         let mut starts = Vec::new();
         for (store, target) in slot.targets.iter().enumerate() {
             starts.push((store, task.restored_offset(store)?, *target));
@@ -184,7 +209,7 @@ impl Worker {
         {
             return Ok(Vec::new());
         }
-        let earliest = self.admin()?.offsets(changelogs, OffsetAt::Earliest)?;
+        let earliest = self.earliest_of(asked, changelogs)?;
         let restore = |((store, stored, target), earliest): ((usize, Option<i64>, i64), i64)| {
             let from = stored.unwrap_or(earliest).max(earliest);
             (from < target).then_some(StoreRestore {
@@ -197,9 +222,13 @@ impl Worker {
         Ok(starts.into_iter().zip(earliest).filter_map(restore).collect())
     }
 
-    fn committed_offsets(&mut self, sources: &[TopicPartition]) -> Result<Vec<CommittedOffset>, NotOpen> {
+    fn committed_offsets(
+        &mut self,
+        asked: &Asked,
+        sources: &[TopicPartition],
+    ) -> Result<Vec<CommittedOffset>, NotOpen> {
         let group = self.options.pipeline.clone();
-        let committed = self.admin()?.committed(&group, sources)?;
+        let committed = self.committed_of(asked, sources)?;
         let each = committed.into_iter().zip(sources).map(|(offset, source)| {
             offset.ok_or_else(|| {
                 NotOpen::Stop(format!(
@@ -214,6 +243,7 @@ impl Worker {
     /// Never the last stable offset: markers reach each partition on their own.
     fn restore_targets(
         &mut self,
+        asked: &Asked,
         metadata: Option<Metadata>,
         run: Run,
         changelogs: &[TopicPartition],
@@ -229,87 +259,8 @@ impl Worker {
         let known = metadata.filter(|m| m.run == run && m.targets.len() == changelogs.len() && self.exactly_once());
         match known {
             Some(metadata) => Ok(metadata.targets),
-            None => Ok(self
-                .admin()?
-                .offsets(changelogs, OffsetAt::End(Isolation::ReadUncommitted))?),
+            None => Ok(self.ends_of(asked, changelogs)?),
         }
-    }
-
-    /// Empties the directory unless what it holds is provably of this run, fresh, and within the changelogs.
-    fn prove_directory(
-        &mut self,
-        slot: &mut Slot,
-        task: &mut Task,
-        run: Run,
-        changelogs: &[TopicPartition],
-        now: Now,
-    ) -> Result<(), NotOpen> {
-        if changelogs.is_empty() {
-            return Ok(());
-        }
-        let expected = self.expected_stamp(slot.id, run, changelogs, now)?;
-        let found = self.tasks.stamp(slot.id)?;
-        let verdict = stamp::verdict(found.as_ref(), &expected, self.options.tombstones_ms);
-        let mut stored = Vec::new();
-        for store in 0..changelogs.len() {
-            stored.push(task.restored_offset(store)?);
-        }
-        let outside = verdict == Verdict::Keep && self.outside(changelogs, &stored)?;
-        if verdict != Verdict::Keep || outside || slot.wipe {
-            if stored.iter().any(Option::is_some) {
-                tracing::warn!(task = %slot.id, ?verdict, outside, "task directory emptied, state is restored in full");
-                self.counters.stores_wiped += 1;
-            }
-            if found.is_some() {
-                self.tasks.set_stamp(slot.id, None)?;
-            }
-            task.wipe()?;
-            // With nothing to restore the stamp that follows the restore is soon enough.
-            if slot.targets.iter().any(|target| *target > 0) {
-                self.tasks.set_stamp(slot.id, Some(&expected))?;
-            }
-            slot.wipe = false;
-            self.step(CrashPoint::Wiped).map_err(NotOpen::Ends)?;
-        }
-        slot.stamp = Some(expected);
-        slot.stamped_ms = now.monotonic_ms;
-        Ok(())
-    }
-
-    fn outside(&mut self, changelogs: &[TopicPartition], stored: &[Option<i64>]) -> Result<bool, NotOpen> {
-        if stored.iter().all(Option::is_none) {
-            return Ok(false);
-        }
-        let earliest = self.admin()?.offsets(changelogs, OffsetAt::Earliest)?;
-        let end = self
-            .admin()?
-            .offsets(changelogs, OffsetAt::End(Isolation::ReadUncommitted))?;
-        let within =
-            |(stored, (earliest, end)): (&Option<i64>, (i64, i64))| stored.is_none_or(|s| earliest <= s && s <= end);
-        Ok(!stored.iter().zip(earliest.into_iter().zip(end)).all(within))
-    }
-
-    fn expected_stamp(
-        &mut self,
-        id: TaskId,
-        run: Run,
-        changelogs: &[TopicPartition],
-        now: Now,
-    ) -> Result<Stamp, NotOpen> {
-        let topics: Vec<String> = changelogs.iter().map(|c| c.topic.to_string()).collect();
-        let described = self.admin()?.describe(&topics)?;
-        let mut topic_ids = std::collections::BTreeMap::new();
-        for (topic, description) in topics.iter().zip(described) {
-            let description = description.ok_or_else(|| NotOpen::Stop(format!("there is no changelog `{topic}`")))?;
-            topic_ids.insert(topic.clone(), description.id);
-        }
-        let schemas = topics.into_iter().zip(self.tasks.schemas(id)).collect();
-        Ok(Stamp {
-            incarnation: run.incarnation,
-            topic_ids,
-            schemas,
-            caught_up_ms: now.wall_ms,
-        })
     }
 
     fn restorer(&mut self) -> Result<&mut Box<dyn Consumer>, broker::Error> {

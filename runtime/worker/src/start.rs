@@ -63,6 +63,7 @@ impl Worker {
             transactional_id: (o.guarantee == topology::Guarantee::ExactlyOnce).then(|| o.thread.clone()),
             transaction_timeout: Duration::from_millis(o.transaction_timeout_ms),
             delivery_timeout: Duration::from_millis(o.delivery_timeout_ms),
+            upserts_only: false,
         })?;
         producer.init()?;
         self.draw = o.random.next_u64();

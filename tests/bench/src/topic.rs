@@ -80,6 +80,7 @@ pub fn plain_producer(log: &dyn Broker) -> Result<Box<dyn broker::Producer>> {
         transactional_id: None,
         transaction_timeout: Duration::from_secs(10),
         delivery_timeout: Duration::from_secs(60),
+        upserts_only: false,
     })?;
     producer.init()?;
     Ok(producer)

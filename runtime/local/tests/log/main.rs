@@ -40,6 +40,7 @@ fn producer(log: &Log, id: Option<&str>) -> Box<dyn Producer> {
         transactional_id: id.map(str::to_owned),
         transaction_timeout: Duration::from_secs(10),
         delivery_timeout: Duration::from_secs(10),
+        upserts_only: false,
     };
     let mut producer = log.producer(&options).unwrap();
     producer.init().unwrap();

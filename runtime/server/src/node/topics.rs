@@ -185,6 +185,7 @@ impl Node {
             transactional_id: None,
             transaction_timeout: DELIVERY_TIMEOUT,
             delivery_timeout: DELIVERY_TIMEOUT,
+            upserts_only: false,
         })?;
         producer.init()?;
         Ok(producer)

@@ -178,6 +178,7 @@ impl Registry {
             transactional_id: Some(self.writer_id.clone()),
             transaction_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(10),
+            upserts_only: false,
         })?;
         writer.init()?;
         Ok(writer)
@@ -199,6 +200,7 @@ impl Registry {
             transactional_id: None,
             transaction_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(30),
+            upserts_only: false,
         })?;
         producer.init()?;
         let chunks = bytes.chunks(CHUNK_BYTES_MAX);

@@ -108,6 +108,7 @@ impl Leader {
             transactional_id: Some(placement::leader_id(&options.pipeline)),
             transaction_timeout: TRANSACTION_TIMEOUT,
             delivery_timeout: options.delivery_timeout,
+            upserts_only: false,
         })?;
         producer.init()?;
         Ok(producer)

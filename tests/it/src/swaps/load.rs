@@ -28,6 +28,7 @@ impl Load {
                 transactional_id: None,
                 transaction_timeout: Duration::from_secs(10),
                 delivery_timeout: FLUSH,
+                upserts_only: false,
             })
             .unwrap();
         producer.init().unwrap();

@@ -156,6 +156,7 @@ impl Node {
             transactional_id: Some(format!("{pipeline}-replay")),
             transaction_timeout: TRANSACTION_TIMEOUT,
             delivery_timeout: DELIVERY_TIMEOUT,
+            upserts_only: false,
         })?;
         producer.init()?;
         Ok(producer)
