@@ -8,11 +8,13 @@ mod branch;
 mod select;
 mod select_key;
 mod table;
+mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
 pub use select_key::KeySelector;
 pub use table::{Table, changed_rows};
+pub use windows::{WindowAggregator, Windowed, layout, sweep, wire_keys};
 
 use record::Batch;
 

@@ -21,6 +21,7 @@ mod steps;
 mod tree;
 mod units;
 mod vars;
+mod windows;
 mod wiring;
 
 use indexmap::IndexMap;

@@ -51,10 +51,10 @@ const AGGREGATE: &[&str] = &[
     "emit",
     "result",
     "partitions",
-];
-const AGGREGATE_LATER: &[&str] = &[
     "window",
     "late",
+];
+const AGGREGATE_LATER: &[&str] = &[
     "grace",
     "retention",
     "stores",
@@ -257,7 +257,11 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
         .get("group-by")
         .map_or(Some(own_key), |v| file::selector(v, "`group-by`", reader));
     let emits = [("every-update", Emit::EveryUpdate), ("on-commit", Emit::OnCommit)];
-    let emit = reader.word(table, "emit", &emits, &["on-close"]).unwrap_or_default();
+    let emit = match crate::windows::is_on_close(table) {
+        true => Emit::EveryUpdate,
+        false => reader.word(table, "emit", &emits, &[]).unwrap_or_default(),
+    };
+    let window = crate::windows::read(table, reader);
     let result = file::format(table, "result", reader);
     let partitions = file::partitions(table, reader);
     match by {
@@ -268,6 +272,7 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
             result,
             emit,
             partitions,
+            window,
         }),
         None => Work::Unknown,
     }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, Table};
+use operators::{Aggregator, Branching, KeySelector, Table, WindowAggregator};
 use record::TopicPartition;
-use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
+use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
@@ -40,6 +40,7 @@ pub enum Work {
     SelectKey(KeySelector),
     Aggregate(Aggregator),
     Table(Table),
+    Windows(WindowAggregator),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
     Output {
         topic: usize,
@@ -103,6 +104,8 @@ pub struct Plan {
     pub order: Order,
     pub stores: Vec<state::StoreSpec>,
     pub changelogs: Vec<TopicPartition>,
+    /// How the keys of each windowed store lie in it; its changelog has Kafka's.
+    pub layouts: Vec<Option<state::Layout>>,
     /// The store of times.
     pub times: Option<usize>,
     pub watch: Option<Arc<dyn Watch>>,
@@ -138,14 +141,12 @@ impl Plan {
         if sources.is_empty() {
             return Err(Error::Contract(format!("task {id} has nothing to read")));
         }
-        let times_name = format!("times-{}", sub.id);
-        let times = stores.specs.iter().position(|s| s.name == times_name);
         let changelogs = stores
             .changelogs
             .iter()
             .map(|t| TopicPartition::new(t.as_str(), id.partition))
             .collect();
-        let (outputs, specs) = (outputs.topics, stores.specs);
+        let (outputs, specs, layouts, times) = (outputs.topics, stores.specs, stores.layouts, stores.times);
         Ok(Self {
             pipeline: topology.name.as_str().into(),
             task: id,
@@ -157,6 +158,7 @@ impl Plan {
             order,
             stores: specs,
             changelogs,
+            layouts,
             times,
             watch: options.watch.clone(),
         })
@@ -195,6 +197,8 @@ struct Stores {
     specs: Vec<state::StoreSpec>,
     changelogs: Vec<String>,
     emit: Vec<Emit>,
+    layouts: Vec<Option<state::Layout>>,
+    times: Option<usize>,
 }
 
 impl Stores {
@@ -204,12 +208,19 @@ impl Stores {
             specs: Vec::new(),
             changelogs: Vec::new(),
             emit: Vec::new(),
+            layouts: Vec::new(),
+            times: None,
         };
+        let times = topology::times_store(sub.id);
         for (local, id) in sub.stores.iter().enumerate() {
             let store = topology.stores.get(*id);
             let store = store.ok_or_else(|| Error::Contract(format!("there is no store {id}")))?;
             stores.local.insert(*id, local);
-            let timestamped = store.kind == StoreKind::Timestamped;
+            if store.name == times {
+                stores.times = Some(local);
+            }
+            stores.layouts.push(operators::layout(store.kind));
+            let timestamped = store.kind.is_timestamped();
             stores.specs.push(state::StoreSpec {
                 name: store.name.clone(),
                 timestamped,
@@ -218,6 +229,11 @@ impl Stores {
             stores.emit.push(store.emit);
         }
         Ok(stores)
+    }
+
+    fn times(&self, node: &str) -> Result<usize, Error> {
+        self.times
+            .ok_or_else(|| Error::Contract(format!("node `{node}` has no store for its times")))
     }
 
     fn number(&self, node: &str, store: usize) -> Result<usize, Error> {
@@ -268,6 +284,13 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             let emit = stores.emit.get(store).copied().unwrap_or_default();
             flushed_store = (emit == Emit::OnCommit).then_some(store);
             Work::Table(Table::new(store, emit))
+        }
+        NodeKind::WindowAggregate(window) => {
+            ports = node.kind.output_ports();
+            let store = stores.number(&node.name, window.aggregate.store)?;
+            used.insert(store);
+            flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
+            Work::Windows(WindowAggregator::new(window, store, stores.times(&node.name)?, &node.name))
         }
     };
     let name = node.name.as_str().into();

@@ -13,6 +13,7 @@ mod origin;
 mod partitions;
 mod ports;
 mod validate;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use names::{
 pub use origin::{Host, Origin};
 pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
+pub use window::{WindowAggregate, WindowKind, Windowing, Windows};
 
 /// Index of a node in [`Topology::nodes`].
 pub type NodeId = usize;
