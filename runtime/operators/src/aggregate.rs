@@ -109,7 +109,11 @@ impl Aggregator {
         matches!(self.of, Selector::Field(_))
     }
 
-    pub(crate) fn selected<'a>(&self, batch: &'a Batch, row: usize) -> Result<Option<std::borrow::Cow<'a, [u8]>>, RowFault> {
+    pub(crate) fn selected<'a>(
+        &self,
+        batch: &'a Batch,
+        row: usize,
+    ) -> Result<Option<std::borrow::Cow<'a, [u8]>>, RowFault> {
         select(&self.of, batch, row).map_err(deserialization)
     }
 

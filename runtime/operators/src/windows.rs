@@ -15,6 +15,7 @@ use record::{Batch, BatchBuilder};
 use state::{Layout, Stores};
 use topology::{StoreKind, WindowAggregate, Windowing, Windows};
 
+pub(crate) use keep::{Expiry, remove_expired};
 pub use keep::{sweep, wire_keys};
 
 use crate::aggregate::{Aggregator, RowFault};

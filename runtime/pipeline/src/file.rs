@@ -91,6 +91,8 @@ pub enum Work {
         partitions: Option<i32>,
     },
     Module(Box<ModulePart>),
+    Join(Box<crate::joins::JoinPart>),
+    Suppress(Box<crate::suppress::SuppressPart>),
     /// Not supported yet or not readable, and reported: what comes out of it is unknown.
     Unknown,
 }

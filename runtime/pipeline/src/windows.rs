@@ -41,7 +41,9 @@ pub fn read(table: &Table, reader: &mut Reader) -> Option<WindowPart> {
         }
         return None;
     };
-    let late = reader.text(table, "late").filter(|topic| sinks::check_topic(topic, reader));
+    let late = reader
+        .text(table, "late")
+        .filter(|topic| sinks::check_topic(topic, reader));
     if let Kind::Text(word) = &value.kind {
         if word == "unlimited" {
             return unlimited(&value.span, on_close, late, reader);
@@ -82,7 +84,15 @@ fn unlimited(span: &Span, on_close: bool, late: Option<Text>, reader: &mut Reade
 }
 
 fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) -> Option<Windowing> {
-    let keys = ["tumbling", "hopping", "advance", "sliding", "session", "grace", "retention"];
+    let keys = [
+        "tumbling",
+        "hopping",
+        "advance",
+        "sliding",
+        "session",
+        "grace",
+        "retention",
+    ];
     reader.keys(table, "a window", &keys, &["start", "zone", "offset"]);
     let given: Vec<&str> = KINDS.iter().copied().filter(|kind| table.get(kind).is_some()).collect();
     let [kind] = given.as_slice() else {

@@ -20,5 +20,5 @@ pub use backend::{Backend, Bounds, Change, Changes, Entry, Error, Snapshot};
 pub use bytes::Bytes;
 pub use columns::{Entries, Page, join, split};
 pub use overlay::Overlay;
-pub use windowed::{Layout, WindowedKey};
 pub use stores::{NO_TIME, Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};
+pub use windowed::{Layout, WindowedKey};

@@ -152,6 +152,18 @@ impl Floor<'_> {
             Work::SelectKey(selector) => selector.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
+            Work::Suppress(suppressor) => {
+                let made = suppressor.apply(&rows.batch, &mut self.context.stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.dropped);
+                return Ok(windows::results(made));
+            }
+            Work::StreamJoin(joiner) => {
+                let made = joiner.apply(&rows.batch, &rows.ports, &mut self.context.stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.dropped);
+                return Ok(windows::results(made));
+            }
             Work::Windows(windows) => {
                 let made = windows.apply(&rows.batch, &mut self.context.stores);
                 let made = made.map_err(|e| fault(e, node, rows))?;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, Table, WindowAggregator};
+use operators::{Aggregator, Branching, KeySelector, StreamJoiner, Suppressor, Table, WindowAggregator};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
@@ -41,6 +41,8 @@ pub enum Work {
     Aggregate(Aggregator),
     Table(Table),
     Windows(WindowAggregator),
+    StreamJoin(Box<StreamJoiner>),
+    Suppress(Suppressor),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
     Output {
         topic: usize,
@@ -285,12 +287,30 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             flushed_store = (emit == Emit::OnCommit).then_some(store);
             Work::Table(Table::new(store, emit))
         }
+        NodeKind::Suppress(suppress) => {
+            let store = stores.number(&node.name, suppress.store)?;
+            used.insert(store);
+            Work::Suppress(Suppressor::new(suppress, store, stores.times(&node.name)?, &node.name))
+        }
+        NodeKind::StreamJoin(join) => {
+            let number = |store| stores.number(&node.name, store);
+            let (left, right) = (number(join.left)?, number(join.right)?);
+            let waiting = join.waiting.map(number).transpose()?;
+            used.extend([left, right].into_iter().chain(waiting));
+            let joiner = StreamJoiner::new(join, (left, right, waiting), stores.times(&node.name)?, &node.name);
+            Work::StreamJoin(Box::new(joiner))
+        }
         NodeKind::WindowAggregate(window) => {
             ports = node.kind.output_ports();
             let store = stores.number(&node.name, window.aggregate.store)?;
             used.insert(store);
             flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
-            Work::Windows(WindowAggregator::new(window, store, stores.times(&node.name)?, &node.name))
+            Work::Windows(WindowAggregator::new(
+                window,
+                store,
+                stores.times(&node.name)?,
+                &node.name,
+            ))
         }
     };
     let name = node.name.as_str().into();

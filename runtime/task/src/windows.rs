@@ -1,6 +1,6 @@
 //! Windowed operators and stores in a task.
 
-use operators::Windowed;
+use operators::{Applied, Windowed};
 use record::Batch;
 
 use crate::answer::{Out, ordinals};
@@ -10,21 +10,26 @@ use crate::plan::Work;
 use crate::rows::Lineage;
 use crate::task::Task;
 
+/// What an operator made that gives any number of rows for each.
+pub fn results(made: Applied) -> Vec<Out> {
+    if made.rows.is_empty() {
+        return Vec::new();
+    }
+    let ordinals = made.causes.as_deref().map(ordinals);
+    vec![Out {
+        port: 0,
+        batch: made.rows,
+        lineage: Lineage {
+            causes: made.causes,
+            ordinals,
+        },
+    }]
+}
+
 /// What windows made of `input`: results at port 0, rows that came too late at port 1 where there is one. A row that
 /// came too late has no results.
 pub fn outs(made: Windowed, input: &Batch, ports: usize) -> Result<Vec<Out>, Halt> {
-    let mut outs = Vec::new();
-    if !made.applied.rows.is_empty() {
-        let ordinals = made.applied.causes.as_deref().map(ordinals);
-        outs.push(Out {
-            port: 0,
-            batch: made.applied.rows,
-            lineage: Lineage {
-                causes: made.applied.causes,
-                ordinals,
-            },
-        });
-    }
+    let mut outs = results(made.applied);
     if ports > 1 && !made.late.is_empty() {
         outs.push(Out {
             port: 1,
@@ -42,8 +47,10 @@ impl Task {
     /// Before the changelog rows of a commit: what has expired leaves the windowed stores.
     pub(crate) fn sweep(&mut self) -> Result<(), Error> {
         for node in &self.plan.nodes {
-            if let Work::Windows(windows) = &node.work {
-                operators::sweep(windows, &mut self.context.stores).map_err(failed)?;
+            match &node.work {
+                Work::Windows(windows) => operators::sweep(windows, &mut self.context.stores).map_err(failed)?,
+                Work::StreamJoin(joiner) => joiner.sweep(&mut self.context.stores).map_err(failed)?,
+                _ => {}
             }
         }
         Ok(())

@@ -76,6 +76,13 @@ impl Topology {
             NodeKind::Aggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::ToTable { store } => format!("store {}", self.store_name(*store)),
             NodeKind::Sink(sink) => format!("topic {}, {} -> {}", sink.topic, sink.key.word(), sink.value.word()),
+            NodeKind::Suppress(suppress) => {
+                format!("{}, store {}", suppress.describe(), self.store_name(suppress.store))
+            }
+            NodeKind::StreamJoin(join) => {
+                let names: Vec<&str> = join.stores().into_iter().map(|store| self.store_name(store)).collect();
+                format!("{}, stores {}", join.describe(), names.join(", "))
+            }
             NodeKind::WindowAggregate(window) => format!(
                 "{}, {}",
                 window.windowing.describe(),
@@ -168,7 +175,10 @@ fn policy(node: &Node) -> Vec<String> {
         | NodeKind::SelectKey(_)
         | NodeKind::Aggregate(_)
         | NodeKind::WindowAggregate(_)
-            if node.on_error != OnError::Stop => {
+        | NodeKind::StreamJoin(_)
+        | NodeKind::Suppress(_)
+            if node.on_error != OnError::Stop =>
+        {
             vec![format!("on error: {}", node.on_error.word())]
         }
         _ => Vec::new(),

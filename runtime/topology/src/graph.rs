@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Grants, NodeId, StoreId, WindowAggregate};
+use crate::{Grants, NodeId, StoreId, StreamJoin, Suppress, WindowAggregate};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,10 @@ pub enum NodeKind {
     },
     Sink(Sink),
     WindowAggregate(WindowAggregate),
+    /// Input port 0 is the left side, 1 the right one.
+    StreamJoin(Box<StreamJoin>),
+    /// Holds updates of a table back.
+    Suppress(Suppress),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

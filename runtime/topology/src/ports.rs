@@ -16,6 +16,8 @@ impl NodeKind {
             Self::ToTable { .. } => "to-table",
             Self::Sink(_) => "sink",
             Self::WindowAggregate(window) => window.aggregate.function.word(),
+            Self::StreamJoin(_) => "join",
+            Self::Suppress(_) => "suppress",
         }
     }
 
@@ -23,6 +25,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
+            Self::StreamJoin(_) => 2,
             _ => 1,
         }
     }
@@ -59,6 +62,8 @@ impl NodeKind {
             Self::Aggregate(aggregate) => vec![aggregate.store],
             Self::ToTable { store } => vec![*store],
             Self::WindowAggregate(window) => vec![window.aggregate.store],
+            Self::StreamJoin(join) => join.stores(),
+            Self::Suppress(suppress) => vec![suppress.store],
             _ => Vec::new(),
         }
     }
@@ -145,6 +150,8 @@ impl Topology {
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
+                NodeKind::Suppress(suppress) => (Some(suppress.key), Some(suppress.value)),
+                NodeKind::StreamJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::WindowAggregate(window) => {
                     let key = self.stores.get(window.aggregate.store).map(|s| s.key);
                     (key, Some(window.aggregate.result))

@@ -152,7 +152,7 @@ impl Topology {
             };
             let Some((key, value)) = expected else { continue };
             for edge in &node.inputs {
-                let Some((given_key, given_value)) = self.output_formats(edge.from) else {
+                let Some((given_key, given_value)) = self.edge_formats(edge) else {
                     continue;
                 };
                 for (what, wants, given) in [("keys", key, given_key), ("values", value, given_value)] {

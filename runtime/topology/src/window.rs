@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Aggregate, Format, NodeKind, StoreKind};
+use crate::{Aggregate, Edge, Format, NodeKind, StoreKind, Topology};
 
 /// All times are milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub enum WindowKind {
 }
 
 /// Kafka Streams' smallest segment, so that a short retention does not make many.
-const SEGMENT_MS_MIN: i64 = 60_000;
+pub(crate) const SEGMENT_MS_MIN: i64 = 60_000;
 
 impl Windowing {
     /// Kafka Streams' choice: about two segments are alive at a time.
@@ -86,7 +86,22 @@ impl Windowing {
             Windows::Unlimited => return "unlimited".to_string(),
         };
         let on_close = if self.on_close { ", on close" } else { "" };
-        format!("{windows}, grace {} ms, retention {} ms{on_close}", self.grace_ms, self.retention_ms)
+        format!(
+            "{windows}, grace {} ms, retention {} ms{on_close}",
+            self.grace_ms, self.retention_ms
+        )
+    }
+}
+
+impl Topology {
+    /// Key and value format of what goes along an edge, see [`Topology::output_formats`].
+    pub(crate) fn edge_formats(&self, edge: &Edge) -> Option<(Format, Format)> {
+        let from = self.nodes.get(edge.from)?;
+        match &from.kind {
+            // Rows that came too late go on as they came.
+            NodeKind::WindowAggregate(_) if edge.from_port == 1 => self.output_formats(from.inputs.first()?.from),
+            _ => self.output_formats(edge.from),
+        }
     }
 }
 
@@ -109,7 +124,10 @@ impl StoreKind {
 impl NodeKind {
     /// Whether the node keeps times of its own in the internal store of its sub-topology.
     pub fn keeps_times(&self) -> bool {
-        matches!(self, Self::Module(_) | Self::WindowAggregate(_))
+        matches!(
+            self,
+            Self::Module(_) | Self::WindowAggregate(_) | Self::StreamJoin(_) | Self::Suppress(_)
+        )
     }
 }
 
@@ -126,7 +144,9 @@ impl Format {
     /// The format of keys in windows whose own format is this.
     pub fn windowed(self, kind: WindowKind) -> Self {
         let found = WINDOWED.iter().find(|(plain, ..)| *plain == self);
-        let (_, time, session) = found.copied().unwrap_or((Self::Bytes, Self::WindowedBytes, Self::SessionBytes));
+        let (_, time, session) = found
+            .copied()
+            .unwrap_or((Self::Bytes, Self::WindowedBytes, Self::SessionBytes));
         match kind {
             WindowKind::Time => time,
             WindowKind::Session => session,

@@ -31,9 +31,11 @@ impl Clock {
             oldest: i64::MAX,
             next: i64::MAX,
         };
-        stores.read(*store, key, |bytes| bytes.map_or(Some(start), Self::decode))?.ok_or_else(|| {
-            state::Error::Misuse(format!("the times of `{}` make no sense", String::from_utf8_lossy(key)))
-        })
+        stores
+            .read(*store, key, |bytes| bytes.map_or(Some(start), Self::decode))?
+            .ok_or_else(|| {
+                state::Error::Misuse(format!("the times of `{}` make no sense", String::from_utf8_lossy(key)))
+            })
     }
 
     pub fn write(&self, stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<(), state::Error> {

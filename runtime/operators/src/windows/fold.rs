@@ -3,9 +3,7 @@
 use topology::AggregateFunction;
 
 use super::{Row, WindowAggregator};
-use crate::aggregate::{
-    Kernel, RowFault, deserialization, reduce_float, reduce_integer, stored_float, stored_integer,
-};
+use crate::aggregate::{Kernel, RowFault, deserialization, reduce_float, reduce_integer, stored_float, stored_integer};
 use crate::select::{float, integer};
 
 impl WindowAggregator {
@@ -17,7 +15,10 @@ impl WindowAggregator {
             new.extend_from_slice(&(count + 1).to_be_bytes());
             return Ok(true);
         }
-        let Some(bytes) = one.selected(at.batch, at.row)?.filter(|_| at.batch.value(at.row).is_some()) else {
+        let Some(bytes) = one
+            .selected(at.batch, at.row)?
+            .filter(|_| at.batch.value(at.row).is_some())
+        else {
             return Ok(false);
         };
         match one.kernel {

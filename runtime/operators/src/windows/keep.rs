@@ -51,10 +51,15 @@ pub fn remove_expired(expiry: &Expiry, oldest: &mut i64, stores: &mut Stores) ->
     };
     let upper = live.to_be_bytes();
     let mut keys = Vec::new();
-    stores.scan(expiry.store, &Bounds::half_open(None, Some(&upper)), false, &mut |key, _| {
-        keys.push(key.to_vec());
-        keys.len() < SWEPT_MAX
-    })?;
+    stores.scan(
+        expiry.store,
+        &Bounds::half_open(None, Some(&upper)),
+        false,
+        &mut |key, _| {
+            keys.push(key.to_vec());
+            keys.len() < SWEPT_MAX
+        },
+    )?;
     let all = keys.len() < SWEPT_MAX;
     for key in keys {
         stores.write(expiry.store, &key, None, expiry.observed.max(0))?;
@@ -69,19 +74,24 @@ pub fn remove_expired(expiry: &Expiry, oldest: &mut i64, stores: &mut Stores) ->
 fn first_from(expiry: &Expiry, live: i64, stores: &mut Stores) -> Result<i64, Error> {
     let mut oldest = i64::MAX;
     let lower = live.to_be_bytes();
-    stores.scan(expiry.store, &Bounds::half_open(Some(&lower), None), false, &mut |key, _| {
-        if let Some(first) = key.first_chunk::<8>() {
-            let first = i64::from_be_bytes(*first);
-            oldest = match expiry.layout {
-                Layout::Window => first,
-                // The segment has to be past as a whole.
-                Layout::KeyedWindow { segment_ms } | Layout::Session { segment_ms } => {
-                    first.saturating_add(1).saturating_mul(segment_ms)
-                }
-            };
-        }
-        false
-    })?;
+    stores.scan(
+        expiry.store,
+        &Bounds::half_open(Some(&lower), None),
+        false,
+        &mut |key, _| {
+            if let Some(first) = key.first_chunk::<8>() {
+                let first = i64::from_be_bytes(*first);
+                oldest = match expiry.layout {
+                    Layout::Window => first,
+                    // The segment has to be past as a whole.
+                    Layout::KeyedWindow { segment_ms } | Layout::Session { segment_ms } => {
+                        first.saturating_add(1).saturating_mul(segment_ms)
+                    }
+                };
+            }
+            false
+        },
+    )?;
     Ok(oldest)
 }
 

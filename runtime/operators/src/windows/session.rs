@@ -54,7 +54,10 @@ impl WindowAggregator {
         stores: &mut Stores,
         (before, observed): (i64, i64),
     ) -> Result<Vec<Found>, state::Error> {
-        let (from, to) = (row.timestamp.saturating_sub(gap_ms), row.timestamp.saturating_add(gap_ms));
+        let (from, to) = (
+            row.timestamp.saturating_sub(gap_ms),
+            row.timestamp.saturating_add(gap_ms),
+        );
         // What has expired is masked, as of the time before the row.
         let expired = before.saturating_sub(self.windowing.retention_ms);
         let mut found = Vec::new();
@@ -129,16 +132,26 @@ impl WindowAggregator {
         let mut ended = Vec::new();
         let mut next = i64::MAX;
         let lower = self.layout.segment(clock.next).to_be_bytes();
-        stores.scan(self.store, &state::Bounds::half_open(Some(&lower), None), false, &mut |key, stored| {
-            if let Some(session) = self.layout.read(key) {
-                if session.end >= close {
-                    next = next.min(session.end);
-                } else if session.end > clock.closed {
-                    ended.push((session.end, session.start, session.key.to_vec(), split(stored).1.to_vec()));
+        stores.scan(
+            self.store,
+            &state::Bounds::half_open(Some(&lower), None),
+            false,
+            &mut |key, stored| {
+                if let Some(session) = self.layout.read(key) {
+                    if session.end >= close {
+                        next = next.min(session.end);
+                    } else if session.end > clock.closed {
+                        ended.push((
+                            session.end,
+                            session.start,
+                            session.key.to_vec(),
+                            split(stored).1.to_vec(),
+                        ));
+                    }
                 }
-            }
-            true
-        })?;
+                true
+            },
+        )?;
         ended.sort();
         for (end, start, key, value) in ended {
             let mut wire = Vec::new();

@@ -95,15 +95,20 @@ impl WindowAggregator {
         let lower = (after + 1).max(0).to_be_bytes();
         let upper = last.saturating_add(1).to_be_bytes();
         let mut wire = Vec::new();
-        stores.scan(self.store, &Bounds::half_open(Some(&lower), Some(&upper)), false, &mut |key, stored| {
-            if let Some(window) = self.layout.read(key) {
-                wire.clear();
-                self.layout.write_wire(&window, &mut wire);
-                let (time, value) = split(stored);
-                outcome.push(row, &wire, Some(value), time);
-            }
-            true
-        })?;
+        stores.scan(
+            self.store,
+            &Bounds::half_open(Some(&lower), Some(&upper)),
+            false,
+            &mut |key, stored| {
+                if let Some(window) = self.layout.read(key) {
+                    wire.clear();
+                    self.layout.write_wire(&window, &mut wire);
+                    let (time, value) = split(stored);
+                    outcome.push(row, &wire, Some(value), time);
+                }
+                true
+            },
+        )?;
         Ok(())
     }
 }

@@ -102,7 +102,9 @@ fn key_bytes(place: &Place, key: &str) -> Result<Vec<u8>, Refusal> {
     let Some(layout) = operators::layout(place.kind) else {
         return Ok(bytes);
     };
-    let parts = layout.read_wire(&bytes).ok_or_else(|| refused("has no window".into()))?;
+    let parts = layout
+        .read_wire(&bytes)
+        .ok_or_else(|| refused("has no window".into()))?;
     let mut stored = Vec::new();
     layout.write(&parts, &mut stored);
     Ok(stored)

@@ -282,6 +282,8 @@ fn formats_at(
         NodeKind::Sink(sink) => (sink.key, sink.value),
         NodeKind::Repartition(repartition) => (repartition.key, repartition.value),
         NodeKind::Aggregate(aggregate) => of_store(aggregate.store).unwrap_or(text),
+        NodeKind::Suppress(suppress) => (suppress.key, suppress.value),
+        NodeKind::StreamJoin(join) => (join.key, Format::Json),
         NodeKind::WindowAggregate(_) if port == 1 => above(),
         NodeKind::WindowAggregate(window) => of_store(window.aggregate.store).unwrap_or(text),
         NodeKind::ToTable { store } => of_store(*store).unwrap_or(text),
