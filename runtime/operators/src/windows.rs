@@ -156,10 +156,10 @@ impl WindowAggregator {
     ) -> Result<(), RowFault> {
         match self.windowing.windows {
             Windows::Time { size_ms, advance_ms } => {
-                self.into_windows(row, (size_ms, advance_ms), stores, clock, outcome)
+                self.reduce_windows(row, (size_ms, advance_ms), stores, clock, outcome)
             }
-            Windows::Unlimited => self.into_windows(row, (i64::MAX, i64::MAX), stores, clock, outcome),
-            Windows::Session { gap_ms } => self.into_session(row, (gap_ms, before), stores, clock, outcome),
+            Windows::Unlimited => self.reduce_windows(row, (i64::MAX, i64::MAX), stores, clock, outcome),
+            Windows::Session { gap_ms } => self.reduce_session(row, (gap_ms, before), stores, clock, outcome),
             Windows::Sliding { .. } => Err(RowFault::State(state::Error::Misuse("no sliding windows here".into()))),
         }
     }

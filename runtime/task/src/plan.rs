@@ -287,30 +287,17 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             flushed_store = (emit == Emit::OnCommit).then_some(store);
             Work::Table(Table::new(store, emit))
         }
-        NodeKind::Suppress(suppress) => {
-            let store = stores.number(&node.name, suppress.store)?;
-            used.insert(store);
-            Work::Suppress(Suppressor::new(suppress, store, stores.times(&node.name)?, &node.name))
-        }
-        NodeKind::StreamJoin(join) => {
-            let number = |store| stores.number(&node.name, store);
-            let (left, right) = (number(join.left)?, number(join.right)?);
-            let waiting = join.waiting.map(number).transpose()?;
-            used.extend([left, right].into_iter().chain(waiting));
-            let joiner = StreamJoiner::new(join, (left, right, waiting), stores.times(&node.name)?, &node.name);
-            Work::StreamJoin(Box::new(joiner))
-        }
-        NodeKind::WindowAggregate(window) => {
+        NodeKind::WindowAggregate(_) | NodeKind::StreamJoin(_) | NodeKind::Suppress(_) => {
             ports = node.kind.output_ports();
-            let store = stores.number(&node.name, window.aggregate.store)?;
-            used.insert(store);
-            flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
-            Work::Windows(WindowAggregator::new(
-                window,
-                store,
-                stores.times(&node.name)?,
-                &node.name,
-            ))
+            for store in node.kind.stores() {
+                used.insert(stores.number(&node.name, store)?);
+            }
+            let work = timed(node, stores)?;
+            if let (NodeKind::WindowAggregate(window), Work::Windows(_)) = (&node.kind, &work) {
+                let store = stores.number(&node.name, window.aggregate.store)?;
+                flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
+            }
+            work
         }
     };
     let name = node.name.as_str().into();
@@ -323,6 +310,27 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         on_error: node.on_error,
         flushed_store,
         stores: used,
+    })
+}
+
+/// The work of a node that keeps times of its own.
+fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
+    let (name, times) = (node.name.as_str(), stores.times(&node.name)?);
+    let number = |store| stores.number(name, store);
+    Ok(match &node.kind {
+        NodeKind::WindowAggregate(window) => Work::Windows(WindowAggregator::new(
+            window,
+            number(window.aggregate.store)?,
+            times,
+            name,
+        )),
+        NodeKind::StreamJoin(join) => {
+            let waiting = join.waiting.map(number).transpose()?;
+            let held = (number(join.left)?, number(join.right)?, waiting);
+            Work::StreamJoin(Box::new(StreamJoiner::new(join, held, times, name)))
+        }
+        NodeKind::Suppress(suppress) => Work::Suppress(Suppressor::new(suppress, number(suppress.store)?, times, name)),
+        _ => return Err(Error::Contract(format!("node `{name}` keeps no times"))),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::aggregate::RowFault;
 type Found = (i64, i64, Vec<u8>);
 
 impl WindowAggregator {
-    pub(super) fn into_session(
+    pub(super) fn reduce_session(
         &self,
         row: &Row<'_>,
         (gap_ms, before): (i64, i64),

@@ -12,7 +12,7 @@ fn starts(timestamp: i64, size_ms: i64, advance_ms: i64) -> impl Iterator<Item =
 }
 
 impl WindowAggregator {
-    pub(super) fn into_windows(
+    pub(super) fn reduce_windows(
         &self,
         row: &Row<'_>,
         (size_ms, advance_ms): (i64, i64),
