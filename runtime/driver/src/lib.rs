@@ -27,7 +27,7 @@ use slot::Slot;
 use state::split;
 use stretch::Stretches;
 use task::{Processor, TaskId};
-use topology::{ModuleStep, NodeId, NodeKind, StoreKind, Topology};
+use topology::{ModuleStep, NodeId, NodeKind, Topology};
 
 /// Makes the code of a module node for a task; called again at every restart. The error is why it cannot.
 pub type NewProcessor = Arc<dyn Fn(TaskId, NodeId, &ModuleStep) -> Result<Box<dyn Processor>, String>>;
@@ -131,13 +131,16 @@ impl Driver {
     /// What the store held at the last commit, in the order of the keys; `None`: there is no such store.
     pub fn store(&self, name: &str) -> Option<Vec<StoreEntry>> {
         let id = self.topology.stores.iter().position(|store| store.name == name)?;
-        let timestamped = self.topology.stores.get(id)?.kind == StoreKind::Timestamped;
+        let kind = self.topology.stores.get(id)?.kind;
+        let (timestamped, layout) = (kind.is_timestamped(), operators::layout(kind));
         let held = |(number, sub): (usize, &topology::SubTopology)| {
             Some((number, sub.stores.iter().position(|store| *store == id)?))
         };
         let (slot, local) = self.topology.sub_topologies.iter().enumerate().find_map(held)?;
         let entries = self.slots.get(slot)?.entries(local);
-        let shown = entries.into_iter().map(|(key, stored)| match timestamped {
+        let wire = |key: Vec<u8>| layout.map_or_else(|| key.clone(), |layout| layout.wire(&key));
+        let shown = entries.into_iter().map(|(key, stored)| (wire(key), stored));
+        let shown = shown.map(|(key, stored)| match timestamped {
             true => {
                 let (timestamp, value) = split(&stored);
                 StoreEntry {

@@ -15,16 +15,16 @@ use crate::{Applied, Error, Stage};
 /// A reduction with its store.
 #[derive(Clone, Debug)]
 pub struct Aggregator {
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     of: Selector,
-    of_format: Format,
+    pub(crate) of_format: Format,
     store: usize,
     emit: Emit,
 }
 
 /// The function for one type of result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernel {
+pub(crate) enum Kernel {
     Count,
     Integer(AggregateFunction),
     Float(AggregateFunction),
@@ -105,11 +105,15 @@ impl Aggregator {
         }
     }
 
-    fn is_field(&self) -> bool {
+    pub(crate) fn is_field(&self) -> bool {
         matches!(self.of, Selector::Field(_))
     }
 
-    fn selected<'a>(&self, batch: &'a Batch, row: usize) -> Result<Option<std::borrow::Cow<'a, [u8]>>, RowFault> {
+    pub(crate) fn selected<'a>(
+        &self,
+        batch: &'a Batch,
+        row: usize,
+    ) -> Result<Option<std::borrow::Cow<'a, [u8]>>, RowFault> {
         select(&self.of, batch, row).map_err(deserialization)
     }
 
@@ -188,7 +192,7 @@ impl Aggregator {
 }
 
 /// Why a row, or the store under it, failed.
-enum RowFault {
+pub(crate) enum RowFault {
     Row(Stage, String),
     State(state::Error),
 }
@@ -200,7 +204,7 @@ impl From<state::Error> for RowFault {
 }
 
 impl RowFault {
-    fn at(self, row: usize) -> Error {
+    pub(crate) fn at(self, row: usize) -> Error {
         match self {
             Self::Row(stage, reason) => Error::Row {
                 row: row as u32,
@@ -212,7 +216,7 @@ impl RowFault {
     }
 }
 
-fn deserialization(reason: String) -> RowFault {
+pub(crate) fn deserialization(reason: String) -> RowFault {
     RowFault::Row(Stage::Deserialization, reason)
 }
 
@@ -225,15 +229,15 @@ fn stored(bytes: &[u8]) -> Result<[u8; 8], RowFault> {
     })
 }
 
-fn stored_integer(bytes: &[u8]) -> Result<i64, RowFault> {
+pub(crate) fn stored_integer(bytes: &[u8]) -> Result<i64, RowFault> {
     stored(bytes).map(i64::from_be_bytes)
 }
 
-fn stored_float(bytes: &[u8]) -> Result<f64, RowFault> {
+pub(crate) fn stored_float(bytes: &[u8]) -> Result<f64, RowFault> {
     stored(bytes).map(f64::from_be_bytes)
 }
 
-fn reduce_integer(function: AggregateFunction, old: i64, number: i64) -> Result<i64, RowFault> {
+pub(crate) fn reduce_integer(function: AggregateFunction, old: i64, number: i64) -> Result<i64, RowFault> {
     match function {
         AggregateFunction::Min => Ok(old.min(number)),
         AggregateFunction::Max => Ok(old.max(number)),
@@ -247,7 +251,7 @@ fn reduce_integer(function: AggregateFunction, old: i64, number: i64) -> Result<
 }
 
 /// A `NaN` never becomes a minimum or maximum as long as there is a number.
-fn reduce_float(function: AggregateFunction, old: f64, number: f64) -> f64 {
+pub(crate) fn reduce_float(function: AggregateFunction, old: f64, number: f64) -> f64 {
     match function {
         AggregateFunction::Min => old.min(number),
         AggregateFunction::Max => old.max(number),

@@ -5,14 +5,22 @@
 
 mod aggregate;
 mod branch;
+mod projection;
 mod select;
 mod select_key;
+mod stream_join;
+mod suppress;
 mod table;
+mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use projection::Projector;
 pub use select_key::KeySelector;
+pub use stream_join::StreamJoiner;
+pub use suppress::Suppressor;
 pub use table::{Table, changed_rows};
+pub use windows::{WindowAggregator, Windowed, layout, sweep, wire_keys};
 
 use record::Batch;
 

@@ -187,6 +187,7 @@ impl<'f> Builder<'f> {
             }
             Work::Module(part) => self.module(step, part),
             Work::Merge => self.merge(step),
+            Work::Join(part) => self.join(step, part),
             work => match &step.inputs {
                 Inputs::One(from) => {
                     let input = self.resolve(from);
@@ -242,7 +243,8 @@ impl<'f> Builder<'f> {
             }
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
-            Work::Merge | Work::Module(_) | Work::Unknown => Outputs::Unknown,
+            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,
+            Work::Suppress(part) => self.suppress(step, part, input, from),
         }
     }
 
@@ -319,7 +321,12 @@ impl<'f> Builder<'f> {
         if !at.key_changed {
             return at;
         }
-        let topic = repartition_topic(&self.file.name.text, was(step));
+        self.repartition(name, was(step), at, partitions)
+    }
+
+    /// `name` is that of its nodes, `topics` the one under which its topic was made (`was`).
+    pub(crate) fn repartition(&mut self, name: &str, topics: &str, at: Out, partitions: Option<i32>) -> Out {
+        let topic = repartition_topic(&self.file.name.text, topics);
         let (key, value) = (settle(at.key), settle(at.value));
         let repartition = Repartition {
             topic: topic.clone(),

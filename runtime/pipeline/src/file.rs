@@ -91,6 +91,8 @@ pub enum Work {
         partitions: Option<i32>,
     },
     Module(Box<ModulePart>),
+    Join(Box<crate::joins::JoinPart>),
+    Suppress(Box<crate::suppress::SuppressPart>),
     /// Not supported yet or not readable, and reported: what comes out of it is unknown.
     Unknown,
 }
@@ -110,6 +112,7 @@ pub struct AggregatePart {
     pub result: Option<(Format, Span)>,
     pub emit: Emit,
     pub partitions: Option<i32>,
+    pub window: Option<crate::windows::WindowPart>,
 }
 
 #[derive(Debug)]
@@ -433,7 +436,7 @@ pub fn parse_format(word: &str) -> Result<Format, FormatWord> {
     if let Some(format) = Format::from_word(word) {
         return Ok(format);
     }
-    let later = word.starts_with("windowed-") || ["avro", "protobuf", "json-schema", "i32", "uuid"].contains(&word);
+    let later = ["avro", "protobuf", "json-schema", "i32", "uuid"].contains(&word);
     Err(if later { FormatWord::Later } else { FormatWord::Unknown })
 }
 

@@ -24,6 +24,10 @@ impl Builder<'_> {
         let known = self.result(part, &of, of_format, from);
         let result = settle(known);
         let key = settle(grouped.key);
+        if let Some(window) = &part.window {
+            let reduced = (of.selector, settle(of_format), result);
+            return self.window_aggregate(step, part, window, &grouped, reduced);
+        }
         let form = (StoreKind::Timestamped, 1, key, result);
         let store = self.store(&step.name.text, was(step), &step.name.span, form, part.emit);
         let aggregate = Aggregate {

@@ -21,13 +21,13 @@ const OPS: &[&str] = &[
     "branch",
     "merge",
     "to-table",
+    "join",
+    "suppress",
 ];
 const OPS_LATER: &[&str] = &[
-    "join",
     "aggregate",
     "reduce",
     "cogroup",
-    "suppress",
     "filter",
     "map",
     "map-values",
@@ -51,17 +51,10 @@ const AGGREGATE: &[&str] = &[
     "emit",
     "result",
     "partitions",
-];
-const AGGREGATE_LATER: &[&str] = &[
     "window",
     "late",
-    "grace",
-    "retention",
-    "stores",
-    "name",
-    "standbys",
-    "cache",
 ];
+const AGGREGATE_LATER: &[&str] = &["grace", "retention", "stores", "name", "standbys", "cache"];
 const MODULE: &[&str] = &[
     "module", "from", "was", "params", "limits", "grants", "stores", "on-error", "retries",
 ];
@@ -107,6 +100,9 @@ pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader)
 }
 
 fn inputs(name: &Text, table: &Table, work: &Work, reader: &mut Reader) -> Inputs {
+    if let Work::Join(join) = work {
+        return join.inputs(table);
+    }
     let Some(value) = table.get("from") else {
         let hint = "say `from =` the name of a source or step, or `STEP.PORT`";
         reader.missing(&name.span, &format!("step `{}`", name.text), "from", hint);
@@ -207,6 +203,8 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
                 partitions: file::partitions(table, reader),
             };
         }
+        "suppress" => return crate::suppress::read(table, reader),
+        "join" => return crate::joins::read(table, reader),
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));
             return Work::Unknown;
@@ -257,7 +255,11 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
         .get("group-by")
         .map_or(Some(own_key), |v| file::selector(v, "`group-by`", reader));
     let emits = [("every-update", Emit::EveryUpdate), ("on-commit", Emit::OnCommit)];
-    let emit = reader.word(table, "emit", &emits, &["on-close"]).unwrap_or_default();
+    let emit = match crate::windows::is_on_close(table) {
+        true => Emit::EveryUpdate,
+        false => reader.word(table, "emit", &emits, &[]).unwrap_or_default(),
+    };
+    let window = crate::windows::read(table, reader);
     let result = file::format(table, "result", reader);
     let partitions = file::partitions(table, reader);
     match by {
@@ -268,6 +270,7 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
             result,
             emit,
             partitions,
+            window,
         }),
         None => Work::Unknown,
     }

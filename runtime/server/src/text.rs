@@ -1,30 +1,44 @@
 //! Keys and values between bytes and what a person or a script writes.
 
 use serde_json::Value;
-use topology::Format;
+use state::Layout;
+use topology::{Format, WindowKind};
 
-/// `string`, `i64`, `f64`, `json`, `bytes`.
+/// `string`, `i64`, `f64`, `json`, `bytes`, and these with a window: `windowed-string`, `session-string`.
 pub fn format_named(name: &str) -> Option<Format> {
-    Some(match name {
-        "bytes" => Format::Bytes,
-        "string" => Format::String,
-        "i64" => Format::I64,
-        "f64" => Format::F64,
-        "json" => Format::Json,
-        "any" => Format::Any,
-        _ => return None,
-    })
+    Format::from_word(name)
 }
 
 pub fn name_of(format: Format) -> &'static str {
-    match format {
-        Format::Bytes => "bytes",
-        Format::String => "string",
-        Format::I64 => "i64",
-        Format::F64 => "f64",
-        Format::Json => "json",
-        Format::Any => "any",
+    format.word()
+}
+
+/// A windowed key as `{"key": …, "start": …}`, a session's with its `end`; `None`: the bytes are none.
+fn decode_windowed(format: Format, bytes: &[u8]) -> Option<Value> {
+    let (plain, kind) = format.unwindowed()?;
+    let wire = match kind {
+        WindowKind::Time => Layout::Window,
+        WindowKind::Session => Layout::Session { segment_ms: 1 },
+    };
+    let parts = wire.read_wire(bytes)?;
+    let key = decode(plain, Some(parts.key));
+    Some(match kind {
+        WindowKind::Time => serde_json::json!({ "key": key, "start": parts.start }),
+        WindowKind::Session => serde_json::json!({ "key": key, "start": parts.start, "end": parts.end }),
+    })
+}
+
+fn encode_windowed(plain: Format, kind: WindowKind, value: &Value) -> Result<Vec<u8>, String> {
+    let time = |name: &str| {
+        let time = value.get(name).and_then(Value::as_i64).filter(|time| *time >= 0);
+        time.ok_or_else(|| format!("`{value}` has no `{name}`: a windowed key is like `{{\"key\": …, \"start\": 0}}`"))
+    };
+    let mut bytes = encode(plain, value.get("key").unwrap_or(&Value::Null))?.unwrap_or_default();
+    if kind == WindowKind::Session {
+        bytes.extend_from_slice(&time("end")?.to_be_bytes());
     }
+    bytes.extend_from_slice(&time("start")?.to_be_bytes());
+    Ok(bytes)
 }
 
 /// Bytes that do not have their format are shown as they are rather than refused: a reader must be able to look.
@@ -35,6 +49,7 @@ pub fn decode(format: Format, bytes: Option<&[u8]>) -> Value {
         Format::F64 => <[u8; 8]>::try_from(bytes).ok().map(|b| f64::from_be_bytes(b).into()),
         Format::Json => serde_json::from_slice(bytes).ok(),
         Format::String | Format::Bytes | Format::Any => None,
+        windowed => decode_windowed(windowed, bytes),
     };
     decoded.unwrap_or_else(|| match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -51,6 +66,9 @@ pub fn encode(format: Format, value: &Value) -> Result<Option<Vec<u8>>, String> 
         return from_base64(text)
             .map(Some)
             .ok_or_else(|| format!("`{text}` is not base64"));
+    }
+    if let (Some((plain, kind)), false) = (format.unwindowed(), value.is_null()) {
+        return encode_windowed(plain, kind, value).map(Some);
     }
     let bytes = match (format, value) {
         (_, Value::Null) => return Ok(None),
@@ -81,7 +99,9 @@ pub fn encode(format: Format, value: &Value) -> Result<Option<Vec<u8>>, String> 
 /// What is wrong with `text`, as a fragment.
 pub fn encode_text(format: Format, text: &str) -> Result<Vec<u8>, String> {
     let value = match format {
-        Format::Json => serde_json::from_str(text).map_err(|e| format!("`{text}` is not JSON: {e}"))?,
+        format if format == Format::Json || format.unwindowed().is_some() => {
+            serde_json::from_str(text).map_err(|e| format!("`{text}` is not JSON: {e}"))?
+        }
         _ => Value::String(text.to_owned()),
     };
     Ok(encode(format, &value)?.unwrap_or_default())

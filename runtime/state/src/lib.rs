@@ -14,9 +14,11 @@ mod cache;
 mod columns;
 pub mod conformance;
 mod scan;
+mod windowed;
 
 pub use backend::{Backend, Bounds, Change, Changes, Entry, Error, Snapshot};
 pub use bytes::Bytes;
 pub use columns::{Entries, Page, join, split};
 pub use overlay::Overlay;
 pub use stores::{NO_TIME, Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};
+pub use windowed::{Layout, WindowedKey};

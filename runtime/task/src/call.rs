@@ -11,6 +11,7 @@ use crate::processor::{Context, Failure, Input, Now, Origin, Processor, RowOutco
 use crate::rows::{Lineage, Rows};
 use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
 use crate::watch::{self, Watching};
+use crate::windows;
 
 /// What a source row is to suffer because of a row that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +152,24 @@ impl Floor<'_> {
             Work::SelectKey(selector) => selector.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
+            Work::Suppress(suppressor) => {
+                let made = suppressor.apply(&rows.batch, &mut self.context.stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.dropped);
+                return Ok(windows::results(made));
+            }
+            Work::StreamJoin(joiner) => {
+                let made = joiner.apply(&rows.batch, &rows.ports, &mut self.context.stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.dropped);
+                return Ok(windows::results(made));
+            }
+            Work::Windows(windows) => {
+                let made = windows.apply(&rows.batch, &mut self.context.stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.applied.dropped);
+                return windows::outs(made, &rows.batch, planned.ports.len());
+            }
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
         self.drop_rows(node, applied.dropped);

@@ -32,6 +32,7 @@ mod swap;
 mod task;
 mod times;
 mod walk;
+mod windows;
 
 pub use error::Error;
 pub use metrics::{Metrics, NodeMetrics};

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, Table};
+use operators::{Aggregator, Branching, KeySelector, StreamJoiner, Suppressor, Table, WindowAggregator};
 use record::TopicPartition;
-use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
+use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
@@ -40,6 +40,9 @@ pub enum Work {
     SelectKey(KeySelector),
     Aggregate(Aggregator),
     Table(Table),
+    Windows(WindowAggregator),
+    StreamJoin(Box<StreamJoiner>),
+    Suppress(Suppressor),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
     Output {
         topic: usize,
@@ -103,6 +106,8 @@ pub struct Plan {
     pub order: Order,
     pub stores: Vec<state::StoreSpec>,
     pub changelogs: Vec<TopicPartition>,
+    /// How the keys of each windowed store lie in it; its changelog has Kafka's.
+    pub layouts: Vec<Option<state::Layout>>,
     /// The store of times.
     pub times: Option<usize>,
     pub watch: Option<Arc<dyn Watch>>,
@@ -138,14 +143,12 @@ impl Plan {
         if sources.is_empty() {
             return Err(Error::Contract(format!("task {id} has nothing to read")));
         }
-        let times_name = format!("times-{}", sub.id);
-        let times = stores.specs.iter().position(|s| s.name == times_name);
         let changelogs = stores
             .changelogs
             .iter()
             .map(|t| TopicPartition::new(t.as_str(), id.partition))
             .collect();
-        let (outputs, specs) = (outputs.topics, stores.specs);
+        let (outputs, specs, layouts, times) = (outputs.topics, stores.specs, stores.layouts, stores.times);
         Ok(Self {
             pipeline: topology.name.as_str().into(),
             task: id,
@@ -157,6 +160,7 @@ impl Plan {
             order,
             stores: specs,
             changelogs,
+            layouts,
             times,
             watch: options.watch.clone(),
         })
@@ -195,6 +199,8 @@ struct Stores {
     specs: Vec<state::StoreSpec>,
     changelogs: Vec<String>,
     emit: Vec<Emit>,
+    layouts: Vec<Option<state::Layout>>,
+    times: Option<usize>,
 }
 
 impl Stores {
@@ -204,12 +210,19 @@ impl Stores {
             specs: Vec::new(),
             changelogs: Vec::new(),
             emit: Vec::new(),
+            layouts: Vec::new(),
+            times: None,
         };
+        let times = topology::times_store(sub.id);
         for (local, id) in sub.stores.iter().enumerate() {
             let store = topology.stores.get(*id);
             let store = store.ok_or_else(|| Error::Contract(format!("there is no store {id}")))?;
             stores.local.insert(*id, local);
-            let timestamped = store.kind == StoreKind::Timestamped;
+            if store.name == times {
+                stores.times = Some(local);
+            }
+            stores.layouts.push(operators::layout(store.kind));
+            let timestamped = store.kind.is_timestamped();
             stores.specs.push(state::StoreSpec {
                 name: store.name.clone(),
                 timestamped,
@@ -218,6 +231,11 @@ impl Stores {
             stores.emit.push(store.emit);
         }
         Ok(stores)
+    }
+
+    fn times(&self, node: &str) -> Result<usize, Error> {
+        self.times
+            .ok_or_else(|| Error::Contract(format!("node `{node}` has no store for its times")))
     }
 
     fn number(&self, node: &str, store: usize) -> Result<usize, Error> {
@@ -269,6 +287,18 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             flushed_store = (emit == Emit::OnCommit).then_some(store);
             Work::Table(Table::new(store, emit))
         }
+        NodeKind::WindowAggregate(_) | NodeKind::StreamJoin(_) | NodeKind::Suppress(_) => {
+            ports = node.kind.output_ports();
+            for store in node.kind.stores() {
+                used.insert(stores.number(&node.name, store)?);
+            }
+            let work = timed(node, stores)?;
+            if let (NodeKind::WindowAggregate(window), Work::Windows(_)) = (&node.kind, &work) {
+                let store = stores.number(&node.name, window.aggregate.store)?;
+                flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
+            }
+            work
+        }
     };
     let name = node.name.as_str().into();
     Ok(PlanNode {
@@ -280,6 +310,27 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         on_error: node.on_error,
         flushed_store,
         stores: used,
+    })
+}
+
+/// The work of a node that keeps times of its own.
+fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
+    let (name, times) = (node.name.as_str(), stores.times(&node.name)?);
+    let number = |store| stores.number(name, store);
+    Ok(match &node.kind {
+        NodeKind::WindowAggregate(window) => Work::Windows(WindowAggregator::new(
+            window,
+            number(window.aggregate.store)?,
+            times,
+            name,
+        )),
+        NodeKind::StreamJoin(join) => {
+            let waiting = join.waiting.map(number).transpose()?;
+            let held = (number(join.left)?, number(join.right)?, waiting);
+            Work::StreamJoin(Box::new(StreamJoiner::new(join, held, times, name)))
+        }
+        NodeKind::Suppress(suppress) => Work::Suppress(Suppressor::new(suppress, number(suppress.store)?, times, name)),
+        _ => return Err(Error::Contract(format!("node `{name}` keeps no times"))),
     })
 }
 

@@ -199,6 +199,10 @@ impl Task {
                 continue;
             }
             let changed = changed_rows(&self.context.stores, store, self.stream_time)?;
+            let changed = match self.plan.layouts.get(store).copied().flatten() {
+                Some(layout) => operators::wire_keys(layout, &changed),
+                None => changed,
+            };
             if !changed.is_empty() {
                 self.flush_table(node, changed, wall_time)?;
             }

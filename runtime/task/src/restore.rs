@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use record::{Batch, BatchBuilder};
-use state::{Bytes, NO_TIME, join, split};
+use state::{Bytes, Layout, NO_TIME, join, split};
 
 use crate::call::enter;
 use crate::error::Error;
@@ -27,6 +27,9 @@ impl Task {
     /// Those of the backend; [`Error::Contract`] for a store that is not there.
     pub fn restore(&mut self, store: usize, rows: &Batch, next: i64) -> Result<(), Error> {
         let timestamped = self.context.stores.spec(store)?.timestamped;
+        if let Some(layout) = self.plan.layouts.get(store).copied().flatten() {
+            return self.restore_windowed(store, layout, rows, next);
+        }
         let rows = rows.timestamps().iter().enumerate().filter_map(|(row, timestamp)| {
             let value = rows.value(row).map(|value| match timestamped {
                 true => Bytes::from(join(*timestamp, value)),
@@ -34,6 +37,27 @@ impl Task {
             });
             Some((rows.key(row)?, value))
         });
+        Ok(self.context.stores.restore(store, rows, next)?)
+    }
+
+    /// A changelog has the keys of Kafka Streams, in another order of their parts.
+    fn restore_windowed(&mut self, store: usize, layout: Layout, rows: &Batch, next: i64) -> Result<(), Error> {
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in 0..rows.len() {
+            let mut key = Vec::new();
+            let read = rows.key(row).and_then(|key| layout.read_changelog(key));
+            let parts = read.ok_or_else(|| {
+                Error::State(state::Error::Storage {
+                    doing: format!("restore store {store}"),
+                    cause: "a key of the changelog is no windowed key".into(),
+                })
+            })?;
+            layout.write(&parts, &mut key);
+            keys.push(key);
+        }
+        let values = rows.timestamps().iter().enumerate();
+        let values = values.map(|(row, timestamp)| rows.value(row).map(|value| Bytes::from(join(*timestamp, value))));
+        let rows = keys.iter().map(Vec::as_slice).zip(values);
         Ok(self.context.stores.restore(store, rows, next)?)
     }
 
@@ -123,6 +147,7 @@ impl Task {
     /// # Errors
     /// [`Error::State`].
     pub fn changelog_rows(&mut self) -> Result<Vec<(usize, Batch)>, Error> {
+        self.sweep()?;
         let (stream_time, committed) = (self.stream_time, self.committed_stream_time);
         let context = &mut self.context;
         times::write(
@@ -139,8 +164,10 @@ impl Task {
                 continue;
             }
             let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), 16 * slots.len());
+            let layout = self.plan.layouts.get(store).copied().flatten();
             for slot in slots {
-                let key = Some(slot.key.as_slice());
+                let parts = layout.and_then(|layout| Some(layout.changelog(&layout.read(slot.key.as_slice())?)));
+                let key = Some(parts.as_deref().unwrap_or(slot.key.as_slice()));
                 let timestamp = if slot.timestamp == NO_TIME {
                     stream_time
                 } else {

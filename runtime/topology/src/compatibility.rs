@@ -218,6 +218,7 @@ fn meaning(old: &Store, new: &Store) -> Option<String> {
 fn aggregate_of(topology: &Topology, store: usize) -> Option<&Aggregate> {
     match &topology.nodes.get(topology.store_owner(store)?)?.kind {
         NodeKind::Aggregate(aggregate) => Some(aggregate),
+        NodeKind::WindowAggregate(window) => Some(&window.aggregate),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::{
     Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, Limits, ModuleStep, Node, NodeId, NodeKind, OnError,
-    Predicate, Retries, Selector, Source, SourceKind, Start, StoreKind, Topology,
+    Predicate, Retries, Selector, Source, SourceKind, Start, Topology,
 };
 
 /// Digits of a digest that tell two components apart for a reader.
@@ -41,10 +41,7 @@ impl Topology {
                 }
             }
             for store in sub.stores.iter().filter_map(|id| self.stores.get(*id)) {
-                let kind = match store.kind {
-                    StoreKind::KeyValue => "key-value",
-                    StoreKind::Timestamped => "timestamped",
-                };
+                let kind = store.kind.word();
                 let formats = format!("{} -> {}", store.key.word(), store.value.word());
                 let _ = writeln!(
                     out,
@@ -79,6 +76,18 @@ impl Topology {
             NodeKind::Aggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::ToTable { store } => format!("store {}", self.store_name(*store)),
             NodeKind::Sink(sink) => format!("topic {}, {} -> {}", sink.topic, sink.key.word(), sink.value.word()),
+            NodeKind::Suppress(suppress) => {
+                format!("{}, store {}", suppress.describe(), self.store_name(suppress.store))
+            }
+            NodeKind::StreamJoin(join) => {
+                let names: Vec<&str> = join.stores().into_iter().map(|store| self.store_name(store)).collect();
+                format!("{}, stores {}", join.describe(), names.join(", "))
+            }
+            NodeKind::WindowAggregate(window) => format!(
+                "{}, {}",
+                window.windowing.describe(),
+                self.aggregate_details(&window.aggregate)
+            ),
         }
     }
 
@@ -162,7 +171,14 @@ fn policy(node: &Node) -> Vec<String> {
             format!("on error: {}; retries: {}", node.on_error.word(), step.retries.words()),
         ],
         // The operators that look into a row, and so may fail on it.
-        NodeKind::Branch(_) | NodeKind::SelectKey(_) | NodeKind::Aggregate(_) if node.on_error != OnError::Stop => {
+        NodeKind::Branch(_)
+        | NodeKind::SelectKey(_)
+        | NodeKind::Aggregate(_)
+        | NodeKind::WindowAggregate(_)
+        | NodeKind::StreamJoin(_)
+        | NodeKind::Suppress(_)
+            if node.on_error != OnError::Stop =>
+        {
             vec![format!("on error: {}", node.on_error.word())]
         }
         _ => Vec::new(),

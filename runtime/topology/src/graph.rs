@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Grants, NodeId, StoreId};
+use crate::{Grants, NodeId, StoreId, StreamJoin, Suppress, WindowAggregate};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,18 @@ pub enum Format {
     Json,
     /// Only in a module's description: takes whatever comes.
     Any,
+    /// The key, then the window's start in 8 bytes big-endian.
+    WindowedBytes,
+    WindowedString,
+    WindowedI64,
+    WindowedF64,
+    WindowedJson,
+    /// The key, then the session's end and its start.
+    SessionBytes,
+    SessionString,
+    SessionI64,
+    SessionF64,
+    SessionJson,
 }
 
 /// A whole pipeline.
@@ -95,6 +107,11 @@ pub enum NodeKind {
         store: StoreId,
     },
     Sink(Sink),
+    WindowAggregate(WindowAggregate),
+    /// Input port 0 is the left side, 1 the right one.
+    StreamJoin(Box<StreamJoin>),
+    /// Holds updates of a table back.
+    Suppress(Suppress),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,6 +350,16 @@ pub enum StoreKind {
     KeyValue,
     /// A value carries its event time.
     Timestamped,
+    /// Timestamped, by window and key: in the order of the windows' starts.
+    Window,
+    /// Timestamped, by key and window, in segments of the windows' starts: a key's windows lie together.
+    KeyedWindow {
+        segment_ms: i64,
+    },
+    /// Timestamped, by key and session, in segments of the sessions' ends.
+    Session {
+        segment_ms: i64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,11 @@ mod names;
 mod origin;
 mod partitions;
 mod ports;
+mod projection;
+mod stream_join;
+mod suppress;
 mod validate;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +33,11 @@ pub use names::{
 };
 pub use origin::{Host, Origin};
 pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
+pub use projection::{JoinKind, Projection, Side};
+pub use stream_join::StreamJoin;
+pub use suppress::{Suppress, SuppressedWindow, Until, WhenFull};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
+pub use window::{WindowAggregate, WindowKind, Windowing, Windows};
 
 /// Index of a node in [`Topology::nodes`].
 pub type NodeId = usize;

@@ -15,6 +15,9 @@ impl NodeKind {
             Self::Aggregate(aggregate) => aggregate.function.word(),
             Self::ToTable { .. } => "to-table",
             Self::Sink(_) => "sink",
+            Self::WindowAggregate(window) => window.aggregate.function.word(),
+            Self::StreamJoin(_) => "join",
+            Self::Suppress(_) => "suppress",
         }
     }
 
@@ -22,6 +25,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
+            Self::StreamJoin(_) => 2,
             _ => 1,
         }
     }
@@ -31,6 +35,7 @@ impl NodeKind {
             Self::Module(module) => module.outputs.len(),
             Self::Branch(branch) => branch.branches.len() + usize::from(branch.default.is_some()),
             Self::Sink(_) | Self::Repartition(_) => 0,
+            Self::WindowAggregate(window) => 1 + usize::from(window.windowing.late),
             _ => 1,
         }
     }
@@ -45,6 +50,7 @@ impl NodeKind {
                 None if port == branch.branches.len() => branch.default.as_deref(),
                 None => None,
             },
+            Self::WindowAggregate(_) if port == 1 => Some("late"),
             _ => None,
         }
     }
@@ -55,6 +61,9 @@ impl NodeKind {
             Self::Module(module) => module.stores.clone(),
             Self::Aggregate(aggregate) => vec![aggregate.store],
             Self::ToTable { store } => vec![*store],
+            Self::WindowAggregate(window) => vec![window.aggregate.store],
+            Self::StreamJoin(join) => join.stores(),
+            Self::Suppress(suppress) => vec![suppress.store],
             _ => Vec::new(),
         }
     }
@@ -82,12 +91,28 @@ impl Format {
             Self::F64 => "f64",
             Self::Json => "json",
             Self::Any => "any",
+            Self::WindowedBytes => "windowed-bytes",
+            Self::WindowedString => "windowed-string",
+            Self::WindowedI64 => "windowed-i64",
+            Self::WindowedF64 => "windowed-f64",
+            Self::WindowedJson => "windowed-json",
+            Self::SessionBytes => "session-bytes",
+            Self::SessionString => "session-string",
+            Self::SessionI64 => "session-i64",
+            Self::SessionF64 => "session-f64",
+            Self::SessionJson => "session-json",
         }
     }
 
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Bytes, Self::String, Self::I64, Self::F64, Self::Json, Self::Any]
+        let plain = [Self::Bytes, Self::String, Self::I64, Self::F64, Self::Json];
+        let windowed = plain.map(|f| f.windowed(crate::WindowKind::Time));
+        let sessions = plain.map(|f| f.windowed(crate::WindowKind::Session));
+        plain
             .into_iter()
+            .chain([Self::Any])
+            .chain(windowed)
+            .chain(sessions)
             .find(|f| f.word() == word)
     }
 
@@ -125,6 +150,12 @@ impl Topology {
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
+                NodeKind::Suppress(suppress) => (Some(suppress.key), Some(suppress.value)),
+                NodeKind::StreamJoin(join) => (Some(join.key), Some(Format::Json)),
+                NodeKind::WindowAggregate(window) => {
+                    let key = self.stores.get(window.aggregate.store).map(|s| s.key);
+                    (key, Some(window.aggregate.result))
+                }
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),

@@ -32,7 +32,7 @@ pub struct Error(pub Vec<Problem>);
 
 impl Topology {
     /// Checks the graph, puts its nodes in topological order (stable: among independent nodes, as they came), cuts it
-    /// into sub-topologies and adds the internal store of each that has a module. Validating twice changes nothing.
+    /// into sub-topologies and adds the internal store of each that keeps times: of modules, of windows. Validating twice changes nothing.
     ///
     /// # Errors
     /// All problems at once: names, edges, ports, formats, cycles, owners of stores, topics read twice, size of the
@@ -152,7 +152,7 @@ impl Topology {
             };
             let Some((key, value)) = expected else { continue };
             for edge in &node.inputs {
-                let Some((given_key, given_value)) = self.output_formats(edge.from) else {
+                let Some((given_key, given_value)) = self.edge_formats(edge) else {
                     continue;
                 };
                 for (what, wants, given) in [("keys", key, given_key), ("values", value, given_value)] {
@@ -345,7 +345,7 @@ impl Topology {
             })
             .flatten()
             .collect();
-        if inside.iter().any(|node| matches!(node.kind, NodeKind::Module(_))) {
+        if inside.iter().any(|node| node.kind.keeps_times()) {
             let name = times_store(id);
             stores.push(self.stores.len());
             self.stores.push(Store {

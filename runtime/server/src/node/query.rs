@@ -97,10 +97,25 @@ impl Node {
 }
 
 fn key_bytes(place: &Place, key: &str) -> Result<Vec<u8>, Refusal> {
-    text::encode_text(place.key, key).map_err(|e| Refusal::invalid("invalid-key", format!("the key {e}")))
+    let refused = |e: String| Refusal::invalid("invalid-key", format!("the key {e}"));
+    let bytes = text::encode_text(place.key, key).map_err(refused)?;
+    let Some(layout) = operators::layout(place.kind) else {
+        return Ok(bytes);
+    };
+    let parts = layout
+        .read_wire(&bytes)
+        .ok_or_else(|| refused("has no window".into()))?;
+    let mut stored = Vec::new();
+    layout.write(&parts, &mut stored);
+    Ok(stored)
 }
 
 fn bounds(place: &Place, request: &QueryRequest) -> Result<Bounds, Refusal> {
+    let asked = [&request.prefix, &request.lower, &request.upper];
+    if operators::layout(place.kind).is_some() && asked.iter().any(|bound| bound.is_some()) {
+        let message = "a store of windows lies in the order of time: ask for a key with its window, or list it whole";
+        return Err(Refusal::invalid("invalid-key", message));
+    }
     if let Some(prefix) = &request.prefix {
         return Ok(Bounds::prefix(&key_bytes(place, prefix)?));
     }
@@ -117,15 +132,13 @@ fn failed(error: state::Error) -> Refusal {
 }
 
 fn shown(place: &Place, partition: i32, key: &[u8], value: &[u8]) -> StoreEntry {
-    let (timestamp, value) = match place.kind {
-        StoreKind::Timestamped => match value.split_at_checked(TIMESTAMP_BYTES) {
-            Some((time, value)) => (time.try_into().ok().map(i64::from_be_bytes), value),
-            None => (None, value),
-        },
-        StoreKind::KeyValue => (None, value),
+    let (timestamp, value) = match value.split_at_checked(TIMESTAMP_BYTES) {
+        Some((time, value)) if place.kind.is_timestamped() => (time.try_into().ok().map(i64::from_be_bytes), value),
+        _ => (None, value),
     };
+    let wire = operators::layout(place.kind).map(|layout| layout.wire(key));
     StoreEntry {
-        key: text::decode(place.key, Some(key)),
+        key: text::decode(place.key, Some(wire.as_deref().unwrap_or(key))),
         value: text::decode(place.value, Some(value)),
         timestamp,
         partition,

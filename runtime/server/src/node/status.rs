@@ -8,7 +8,7 @@ use crate::text;
 use broker::{Isolation, OffsetAt};
 use record::TopicPartition;
 use std::collections::BTreeMap;
-use topology::{Guarantee, NodeKind, StoreKind, Topology};
+use topology::{Guarantee, NodeKind, Topology};
 use worker::control::State;
 use worker::{TaskState, TaskStatus};
 
@@ -172,10 +172,7 @@ fn modules_of(topology: &Topology, task: &TaskStatus) -> BTreeMap<String, String
 fn stores(entry: &PipelineEntry) -> Vec<Store> {
     let shown = |store: &topology::Store| Store {
         name: store.name.clone(),
-        kind: match store.kind {
-            StoreKind::KeyValue => "key-value".to_owned(),
-            StoreKind::Timestamped => "timestamped".to_owned(),
-        },
+        kind: store.kind.word().to_owned(),
         key: text::name_of(store.key).to_owned(),
         value: text::name_of(store.value).to_owned(),
     };

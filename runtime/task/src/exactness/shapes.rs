@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use topology::{
-    Aggregate, AggregateFunction, Branch, DeadLetters, Edge, Emit, Format, Guarantee, Limits, ModuleStep, Node,
-    NodeKind, OnError, Predicate, Retries, Selector, Sink, Source, SourceKind, Start, Store, StoreKind, SubTopology,
-    Topology,
+    Aggregate, AggregateFunction, Branch, DeadLetters, Edge, Emit, Format, Guarantee, JoinKind, Limits, ModuleStep,
+    Node, NodeKind, OnError, Predicate, Projection, Retries, Selector, Sink, Source, SourceKind, Start, Store,
+    StoreKind, StreamJoin, SubTopology, Topology, WindowAggregate, Windowing, Windows,
 };
 
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 9] = [
+pub const SHAPES: [&str; 11] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -20,6 +20,8 @@ pub const SHAPES: [&str; 9] = [
     "branch and merge",
     "on-commit tables in a row",
     "turns that cross a path",
+    "windows and what follows them",
+    "a join of two streams",
     "anything",
 ];
 
@@ -235,6 +237,8 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "branch and merge" => branch(&mut b),
         "on-commit tables in a row" => tables(&mut b),
         "turns that cross a path" => crossing(&mut b),
+        "windows and what follows them" => windows(&mut b),
+        "a join of two streams" => streams(&mut b),
         _ => anything(&mut b),
     }
     b.finish()
@@ -345,6 +349,92 @@ fn crossing(b: &mut Build<'_>) {
     let w = b.module(&[&[(above, 0)]], 1, &[]);
     let z = b.module(&[&[(w, 0)]], 1, &[two]);
     b.sink("out", &[(x, 0), (y, 0), (z, 0)]);
+}
+
+fn window(b: &mut Build<'_>, from: &[From], emit: Emit) -> usize {
+    let size = 1 + b.dice.below(60) as i64;
+    let advance = 1 + b.dice.below(size as u64) as i64;
+    let windows = [
+        Windows::Time {
+            size_ms: size,
+            advance_ms: advance.max(size / 4),
+        },
+        Windows::Session { gap_ms: size },
+        Windows::Unlimited,
+    ][b.dice.below(3) as usize];
+    let grace = b.dice.below(30) as i64;
+    let windowing = Windowing {
+        windows,
+        grace_ms: grace,
+        retention_ms: if windows == Windows::Unlimited {
+            i64::MAX
+        } else {
+            size + grace
+        },
+        on_close: emit == Emit::EveryUpdate && windows != Windows::Unlimited && b.dice.chance(50),
+        late: true,
+    };
+    let store = b.store(windowing.store_kind(), emit);
+    let function = [
+        AggregateFunction::Count,
+        AggregateFunction::First,
+        AggregateFunction::Last,
+        AggregateFunction::Min,
+    ][b.dice.below(4) as usize];
+    let count = function == AggregateFunction::Count;
+    let aggregate = Aggregate {
+        function,
+        of: Selector::Value,
+        of_format: Format::Bytes,
+        result: if count { Format::I64 } else { Format::Bytes },
+        store,
+        emit,
+    };
+    let kind = NodeKind::WindowAggregate(WindowAggregate { aggregate, windowing });
+    b.node(kind, &[from])
+}
+
+fn windows(b: &mut Build<'_>) {
+    let s = b.source(&["in-a"]);
+    let emit = if b.dice.chance(30) {
+        Emit::OnCommit
+    } else {
+        Emit::EveryUpdate
+    };
+    let first = window(b, &[(s, 0)], emit);
+    let m = b.module(&[&[(first, 0)], &[(first, 1), (s, 0)]], 1, &[]);
+    let counted = b.count(&[(first, 0)], Emit::EveryUpdate);
+    b.sink("out", &[(first, 0), (m, 0)]);
+    b.sink("out-2", &[(first, 1), (counted, 0)]);
+}
+
+fn streams(b: &mut Build<'_>) {
+    let left = b.source(&["in-a"]);
+    let right = b.source(&["in-b"]);
+    let mapped = b.module(&[&[(right, 0)]], 1, &[]);
+    let kind = [JoinKind::Inner, JoinKind::Left, JoinKind::Outer][b.dice.below(3) as usize];
+    let mut join = StreamJoin {
+        kind,
+        before_ms: b.dice.below(30) as i64,
+        after_ms: b.dice.below(30) as i64,
+        grace_ms: b.dice.below(20) as i64,
+        left: 0,
+        right: 0,
+        waiting: None,
+        value: Projection::Both,
+        key: Format::Bytes,
+        left_value: Format::String,
+        right_value: Format::String,
+    };
+    join.left = b.store(join.store_kind(), Emit::EveryUpdate);
+    join.right = b.store(join.store_kind(), Emit::EveryUpdate);
+    if kind != JoinKind::Inner {
+        join.waiting = Some(b.store(StoreKind::KeyValue, Emit::EveryUpdate));
+    }
+    let self_join = b.dice.chance(20);
+    let other: &[From] = if self_join { &[(left, 0)] } else { &[(mapped, 0)] };
+    let joined = b.node(NodeKind::StreamJoin(Box::new(join)), &[&[(left, 0)], other]);
+    b.sink("out", &[(joined, 0), (mapped, 0)]);
 }
 
 fn anything(b: &mut Build<'_>) {

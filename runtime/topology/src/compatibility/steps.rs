@@ -1,7 +1,7 @@
 //! Changes of single steps: modules, settings, edges.
 
 use super::{Change, NEW_PIPELINE};
-use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, Topology};
+use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, Topology, WindowAggregate};
 
 pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
     for node in &old.nodes {
@@ -101,6 +101,13 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         (NodeKind::Aggregate(was), NodeKind::Aggregate(is)) if was.emit != is.emit => {
             changes.push(Change::settings(format!("`emit` of {}", label(b)), emit(was), emit(is)));
         }
+        (NodeKind::WindowAggregate(was), NodeKind::WindowAggregate(is)) => windowed(b, was, is, changes),
+        (NodeKind::StreamJoin(was), NodeKind::StreamJoin(is)) if was.describe() != is.describe() => {
+            changes.push(Change::settings(label(b), was.describe(), is.describe()));
+        }
+        (NodeKind::Suppress(was), NodeKind::Suppress(is)) if was.describe() != is.describe() => {
+            changes.push(Change::settings(label(b), was.describe(), is.describe()));
+        }
         (NodeKind::Sink(was), NodeKind::Sink(is)) => sink(b, was, is, changes),
         (NodeKind::Source(was), NodeKind::Source(is)) => source(b, was, is, changes),
         (was, is) if was.word() != is.word() => {
@@ -110,6 +117,21 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             changes.push(Change::settings(label(b), "its conditions", "other conditions"));
         }
         _ => {}
+    }
+}
+
+/// Windows of another size would lie among those that the store has.
+fn windowed(node: &Node, was: &WindowAggregate, is: &WindowAggregate, changes: &mut Vec<Change>) {
+    let (before, after) = (was.windowing.describe(), is.windowing.describe());
+    if was.windowing.windows != is.windowing.windows {
+        let reason = format!("its store has windows that are {before} and would have {after}");
+        changes.push(Change::refused(label(node), reason, NEW_PIPELINE));
+    } else if before != after {
+        changes.push(Change::settings(format!("`window` of {}", label(node)), before, after));
+    }
+    if was.aggregate.emit != is.aggregate.emit {
+        let (before, after) = (emit(&was.aggregate), emit(&is.aggregate));
+        changes.push(Change::settings(format!("`emit` of {}", label(node)), before, after));
     }
 }
 
