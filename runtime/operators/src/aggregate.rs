@@ -5,7 +5,7 @@
 //! is a row that fails (`Stage::Processing`), never a wrapped number; sums of floating-point numbers follow IEEE 754.
 
 use arrow_array::builder::BinaryBuilder;
-use record::Batch;
+use record::{Batch, OldsBuilder};
 use state::{Stores, Update, split};
 use topology::{Aggregate, AggregateFunction, Emit, Format, Selector};
 
@@ -20,6 +20,8 @@ pub struct Aggregator {
     of_format: Format,
     store: usize,
     emit: Emit,
+    /// Whether something downstream needs what its rows replace.
+    olds: bool,
 }
 
 /// The function for one type of result.
@@ -34,7 +36,7 @@ enum Kernel {
 
 impl Aggregator {
     /// `store` is the task's number of the aggregate's store.
-    pub fn new(aggregate: &Aggregate, store: usize) -> Self {
+    pub fn new(aggregate: &Aggregate, store: usize, olds: bool) -> Self {
         use AggregateFunction::{Count, First, Last, Sum};
         let kernel = match (aggregate.function, aggregate.result) {
             (Count, _) => Kernel::Count,
@@ -51,6 +53,7 @@ impl Aggregator {
             of_format,
             store,
             emit: aggregate.emit,
+            olds,
         }
     }
 
@@ -125,6 +128,7 @@ impl Aggregator {
         let mut values = BinaryBuilder::with_capacity(rows, 8 * rows);
         let mut timestamps = Vec::with_capacity(rows);
         let mut left_out: Vec<u32> = Vec::new();
+        let mut olds = OldsBuilder::default();
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
             let (Some(key), Some(_)) = (batch.key(row), batch.value(row)) else {
                 left_out.push(row as u32);
@@ -142,6 +146,9 @@ impl Aggregator {
                     if every_update {
                         values.append_value(new.get(state::TIMESTAMP_BYTES..).unwrap_or_default());
                         timestamps.push(time);
+                        if self.olds {
+                            olds.push(old.map(|old| (old_time, old)));
+                        }
                     }
                     Ok(Update::Put)
                 })
@@ -163,7 +170,7 @@ impl Aggregator {
                 batch.headers().cloned(),
             )?;
             return Ok(Applied {
-                rows,
+                rows: self.with_olds(rows, olds)?,
                 causes: None,
                 dropped,
             });
@@ -180,15 +187,23 @@ impl Aggregator {
             kept.headers().cloned(),
         )?;
         Ok(Applied {
-            rows,
+            rows: self.with_olds(rows, olds)?,
             causes: Some(causes),
             dropped,
+        })
+    }
+
+    fn with_olds(&self, rows: Batch, mut olds: OldsBuilder) -> Result<Batch, Error> {
+        Ok(if self.olds {
+            rows.with_olds(olds.finish())?
+        } else {
+            rows
         })
     }
 }
 
 /// Why a row, or the store under it, failed.
-enum RowFault {
+pub(crate) enum RowFault {
     Row(Stage, String),
     State(state::Error),
 }
@@ -200,7 +215,7 @@ impl From<state::Error> for RowFault {
 }
 
 impl RowFault {
-    fn at(self, row: usize) -> Error {
+    pub(crate) fn at(self, row: usize) -> Error {
         match self {
             Self::Row(stage, reason) => Error::Row {
                 row: row as u32,
@@ -212,7 +227,7 @@ impl RowFault {
     }
 }
 
-fn deserialization(reason: String) -> RowFault {
+pub(crate) fn deserialization(reason: String) -> RowFault {
     RowFault::Row(Stage::Deserialization, reason)
 }
 
@@ -225,11 +240,11 @@ fn stored(bytes: &[u8]) -> Result<[u8; 8], RowFault> {
     })
 }
 
-fn stored_integer(bytes: &[u8]) -> Result<i64, RowFault> {
+pub(crate) fn stored_integer(bytes: &[u8]) -> Result<i64, RowFault> {
     stored(bytes).map(i64::from_be_bytes)
 }
 
-fn stored_float(bytes: &[u8]) -> Result<f64, RowFault> {
+pub(crate) fn stored_float(bytes: &[u8]) -> Result<f64, RowFault> {
     stored(bytes).map(f64::from_be_bytes)
 }
 

@@ -5,14 +5,27 @@
 
 mod aggregate;
 mod branch;
+mod change;
+mod dedup;
+mod group_table;
+mod on_table;
+mod projection;
 mod select;
 mod select_key;
 mod table;
+mod table_aggregate;
+mod table_join;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use dedup::Deduplicator;
+pub use group_table::TableGrouper;
+pub use on_table::on_table;
+pub use projection::Projector;
 pub use select_key::KeySelector;
 pub use table::{Table, changed_rows};
+pub use table_aggregate::TableAggregator;
+pub use table_join::TableJoiner;
 
 use record::Batch;
 

@@ -187,6 +187,7 @@ impl<'f> Builder<'f> {
             }
             Work::Module(part) => self.module(step, part),
             Work::Merge => self.merge(step),
+            Work::Join(part) => self.join(step, part),
             work => match &step.inputs {
                 Inputs::One(from) => {
                     let input = self.resolve(from);
@@ -215,7 +216,7 @@ impl<'f> Builder<'f> {
                 })
             }
             Work::GroupBy { by, partitions } => {
-                self.no_table(&input, from, "a table is grouped by taking out old values, which");
+                self.no_table(&input, from, "a grouped table that several aggregates share");
                 let grouped = self.regroup(step, input, by, *partitions);
                 let id = self.node(name, NodeKind::Merge, vec![feed(&grouped, 0)]);
                 Outputs::One(Out {
@@ -240,9 +241,10 @@ impl<'f> Builder<'f> {
                     ..grouped
                 })
             }
+            Work::Dedup { within_ms } => self.dedup(step, *within_ms, input, from),
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
-            Work::Merge | Work::Module(_) | Work::Unknown => Outputs::Unknown,
+            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,
         }
     }
 
@@ -319,7 +321,12 @@ impl<'f> Builder<'f> {
         if !at.key_changed {
             return at;
         }
-        let topic = repartition_topic(&self.file.name.text, was(step));
+        self.repartition(name, was(step), at, partitions)
+    }
+
+    /// `name` is that of its nodes, `topics` the one under which its topic was made (`was`).
+    pub(crate) fn repartition(&mut self, name: &str, topics: &str, at: Out, partitions: Option<i32>) -> Out {
+        let topic = repartition_topic(&self.file.name.text, topics);
         let (key, value) = (settle(at.key), settle(at.value));
         let repartition = Repartition {
             topic: topic.clone(),

@@ -91,6 +91,10 @@ pub enum Work {
         partitions: Option<i32>,
     },
     Module(Box<ModulePart>),
+    Join(Box<crate::joins::JoinPart>),
+    Dedup {
+        within_ms: i64,
+    },
     /// Not supported yet or not readable, and reported: what comes out of it is unknown.
     Unknown,
 }

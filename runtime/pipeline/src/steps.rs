@@ -21,9 +21,10 @@ const OPS: &[&str] = &[
     "branch",
     "merge",
     "to-table",
+    "join",
+    "dedup",
 ];
 const OPS_LATER: &[&str] = &[
-    "join",
     "aggregate",
     "reduce",
     "cogroup",
@@ -40,7 +41,7 @@ const OPS_LATER: &[&str] = &[
     "repartition",
     "to-stream",
 ];
-const STEP: &[&str] = &["op", "from", "was", "on-error"];
+pub(crate) const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
     "op",
     "from",
@@ -107,6 +108,9 @@ pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader)
 }
 
 fn inputs(name: &Text, table: &Table, work: &Work, reader: &mut Reader) -> Inputs {
+    if let Work::Join(join) = work {
+        return join.inputs(table);
+    }
     let Some(value) = table.get("from") else {
         let hint = "say `from =` the name of a source or step, or `STEP.PORT`";
         reader.missing(&name.span, &format!("step `{}`", name.text), "from", hint);
@@ -207,6 +211,8 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
                 partitions: file::partitions(table, reader),
             };
         }
+        "dedup" => return crate::tables::read_dedup(table, reader),
+        "join" => return crate::joins::read(table, reader),
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));
             return Work::Unknown;

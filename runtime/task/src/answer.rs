@@ -241,7 +241,7 @@ fn inherited_headers(input: Option<&Batch>, causes: Option<&[u32]>) -> Option<He
 }
 
 /// Numbers the rows of each cause.
-fn ordinals(causes: &[u32]) -> Vec<u32> {
+pub fn ordinals(causes: &[u32]) -> Vec<u32> {
     let mut last = None;
     let mut next = 0;
     causes

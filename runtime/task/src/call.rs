@@ -151,26 +151,39 @@ impl Floor<'_> {
             Work::SelectKey(selector) => selector.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
+            Work::Dedup(dedup) => {
+                let stream_times = stream_times(self.run, rows);
+                dedup.apply(&rows.batch, &stream_times, &mut self.context.stores)
+            }
+            Work::GroupTable(grouper) => grouper.apply(&rows.batch),
+            Work::TableAggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
+            Work::TableJoin(join) => {
+                let is_past = |table_row, row| rows.is_past(table_row, row);
+                join.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
+            }
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
         self.drop_rows(node, applied.dropped);
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
+        let several = matches!(planned.work, Work::GroupTable(_));
+        let ordinals = applied.causes.as_deref().filter(|_| several).map(answer::ordinals);
         one(
             applied.rows,
             Lineage {
                 causes: applied.causes,
-                ordinals: None,
+                ordinals,
             },
         )
     }
 
     /// Rows that came to an output node.
-    pub fn output(&mut self, node: usize, rows: Rows) -> Result<(), Halt> {
+    pub fn output(&mut self, node: usize, mut rows: Rows) -> Result<(), Halt> {
         let Some(Work::Output { topic, keyed }) = self.plan.nodes.get(node).map(|n| &n.work) else {
             return Ok(());
         };
+        rows.batch = rows.batch.without_olds();
         self.count(node, rows.len());
         watch::keep(&mut self.watching, self.plan, node, 0, &rows);
         let keys = rows.batch.keys();
@@ -350,7 +363,7 @@ pub fn failed(node: usize, failure: Failure) -> Halt {
     }
 }
 
-fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
+pub(crate) fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
     match error {
         operators::Error::Row { row, stage, reason } => Halt::Row {
             root: rows.root(row as usize),
@@ -365,15 +378,20 @@ fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
     }
 }
 
-/// Origin and stream time of each row.
-fn whereabouts(plan: &Plan, run: &Run, rows: &Rows) -> (Origin, ScalarBuffer<i64>) {
-    let stream_times = match &rows.roots {
+/// The task's stream time at each row.
+fn stream_times(run: &Run, rows: &Rows) -> ScalarBuffer<i64> {
+    match &rows.roots {
         None => run.stream_times.clone(),
         Some(roots) => roots
             .iter()
             .map(|r| run.stream_times.get(*r as usize).copied().unwrap_or(-1))
             .collect(),
-    };
+    }
+}
+
+/// Origin and stream time of each row.
+fn whereabouts(plan: &Plan, run: &Run, rows: &Rows) -> (Origin, ScalarBuffer<i64>) {
+    let stream_times = stream_times(run, rows);
     let Some(from) = &run.origin else {
         return (Origin::default(), stream_times);
     };

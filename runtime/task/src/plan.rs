@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, Table};
+use operators::{Aggregator, Branching, Deduplicator, KeySelector, Table, TableAggregator, TableGrouper, TableJoiner};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
+use crate::tables::share_tables;
 use crate::watch::Watch;
 
 /// Where an output row goes: an input port of a node.
@@ -45,6 +46,10 @@ pub enum Work {
         topic: usize,
         keyed: bool,
     },
+    TableJoin(TableJoiner),
+    GroupTable(TableGrouper),
+    TableAggregate(TableAggregator),
+    Dedup(Deduplicator),
 }
 
 #[derive(Debug)]
@@ -59,7 +64,9 @@ pub struct PlanNode {
     pub on_error: OnError,
     /// The on-commit table that is kept here.
     pub flushed_store: Option<usize>,
-    stores: BTreeSet<usize>,
+    /// Whether something downstream needs what its rows replace.
+    pub olds: bool,
+    pub(crate) stores: BTreeSet<usize>,
 }
 
 impl PlanNode {
@@ -121,12 +128,15 @@ impl Plan {
         };
         let stores = Stores::new(topology, sub)?;
         let mut nodes = Vec::with_capacity(sub.nodes.len());
+        let olds = topology.olds_wanted();
         for node in &sub.nodes {
             let known = topology.nodes.get(*node);
             let known = known.ok_or_else(|| Error::Contract(format!("there is no node {node}")))?;
-            nodes.push(plan_node(*node, known, &stores, &mut outputs)?);
+            let olds = olds.get(*node).copied().unwrap_or(false);
+            nodes.push(plan_node(*node, known, &stores, &mut outputs, olds)?);
         }
         link(topology, sub, &mut nodes)?;
+        share_tables(&mut nodes, &stores.emit);
         let dead_letters = topology
             .dead_letters
             .as_ref()
@@ -226,7 +236,13 @@ impl Stores {
     }
 }
 
-fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>) -> Result<PlanNode, Error> {
+fn plan_node(
+    id: NodeId,
+    node: &Node,
+    stores: &Stores,
+    outputs: &mut Outputs<'_>,
+    olds: bool,
+) -> Result<PlanNode, Error> {
     let mut used = BTreeSet::new();
     let mut flushed_store = None;
     let mut ports = 1;
@@ -260,14 +276,31 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             let store = stores.number(&node.name, aggregate.store)?;
             used.insert(store);
             flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
-            Work::Aggregate(Aggregator::new(aggregate, store))
+            Work::Aggregate(Aggregator::new(aggregate, store, olds))
         }
         NodeKind::ToTable { store } => {
             let store = stores.number(&node.name, *store)?;
             used.insert(store);
             let emit = stores.emit.get(store).copied().unwrap_or_default();
             flushed_store = (emit == Emit::OnCommit).then_some(store);
-            Work::Table(Table::new(store, emit))
+            Work::Table(Table::new(store, emit, olds))
+        }
+        NodeKind::TableJoin(join) => {
+            let left = join.left.map(|left| stores.number(&node.name, left)).transpose()?;
+            let right = stores.number(&node.name, join.right)?;
+            Work::TableJoin(TableJoiner::new(join, left, right, olds))
+        }
+        NodeKind::Dedup(dedup) => {
+            let store = stores.number(&node.name, dedup.store)?;
+            used.insert(store);
+            Work::Dedup(Deduplicator::new(dedup, store))
+        }
+        NodeKind::GroupTable(selector) => Work::GroupTable(TableGrouper::new(selector.clone())),
+        NodeKind::TableAggregate(aggregate) => {
+            let store = stores.number(&node.name, aggregate.store)?;
+            used.insert(store);
+            flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
+            Work::TableAggregate(TableAggregator::new(aggregate, store, olds))
         }
     };
     let name = node.name.as_str().into();
@@ -279,6 +312,7 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         paths: false,
         on_error: node.on_error,
         flushed_store,
+        olds,
         stores: used,
     })
 }

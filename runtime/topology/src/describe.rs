@@ -79,6 +79,14 @@ impl Topology {
             NodeKind::Aggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::ToTable { store } => format!("store {}", self.store_name(*store)),
             NodeKind::Sink(sink) => format!("topic {}, {} -> {}", sink.topic, sink.key.word(), sink.value.word()),
+            NodeKind::Dedup(dedup) => format!(
+                "first of a key within {} ms, store {}",
+                dedup.within_ms,
+                self.store_name(dedup.store)
+            ),
+            NodeKind::GroupTable(selector) => format!("by {}, old and new values", selector.word()),
+            NodeKind::TableAggregate(aggregate) => self.aggregate_details(aggregate),
+            NodeKind::TableJoin(join) => self.join_details(join),
         }
     }
 

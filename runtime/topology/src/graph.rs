@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Grants, NodeId, StoreId};
+use crate::{Dedup, Grants, NodeId, StoreId, TableJoin};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,13 @@ pub enum NodeKind {
         store: StoreId,
     },
     Sink(Sink),
+    /// A stream with a table, or two tables.
+    TableJoin(TableJoin),
+    /// Rows of a table under the key of their group, each with what it takes out and what it adds.
+    GroupTable(Selector),
+    /// Of the rows of a `GroupTable`: a count or a sum.
+    TableAggregate(Aggregate),
+    Dedup(Dedup),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

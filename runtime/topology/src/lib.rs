@@ -12,6 +12,8 @@ mod names;
 mod origin;
 mod partitions;
 mod ports;
+mod projection;
+mod table;
 mod validate;
 
 #[cfg(test)]
@@ -29,6 +31,8 @@ pub use names::{
 };
 pub use origin::{Host, Origin};
 pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
+pub use projection::{JoinKind, Projection, Side};
+pub use table::{Dedup, TableJoin};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 
 /// Index of a node in [`Topology::nodes`].

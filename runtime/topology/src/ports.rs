@@ -15,6 +15,10 @@ impl NodeKind {
             Self::Aggregate(aggregate) => aggregate.function.word(),
             Self::ToTable { .. } => "to-table",
             Self::Sink(_) => "sink",
+            Self::TableJoin(_) => "join",
+            Self::Dedup(_) => "dedup",
+            Self::GroupTable(_) => "group-table",
+            Self::TableAggregate(aggregate) => aggregate.function.word(),
         }
     }
 
@@ -22,6 +26,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
+            Self::TableJoin(_) => 2,
             _ => 1,
         }
     }
@@ -49,12 +54,19 @@ impl NodeKind {
         }
     }
 
-    /// The stores that the node reads and writes.
+    /// Whether the node finds things by key, so that a key's rows must come to one task.
+    pub fn works_by_key(&self) -> bool {
+        matches!(self, Self::TableJoin(_)) || !self.stores().is_empty()
+    }
+
+    /// The stores that the node owns, and alone writes.
     pub fn stores(&self) -> Vec<StoreId> {
         match self {
             Self::Module(module) => module.stores.clone(),
             Self::Aggregate(aggregate) => vec![aggregate.store],
             Self::ToTable { store } => vec![*store],
+            Self::TableAggregate(aggregate) => vec![aggregate.store],
+            Self::Dedup(dedup) => vec![dedup.store],
             _ => Vec::new(),
         }
     }
@@ -118,17 +130,19 @@ impl Topology {
         for _ in 0..=self.nodes.len() {
             let (found_key, found_value) = match &at.kind {
                 NodeKind::Source(source) => (Some(source.key), Some(source.value)),
-                NodeKind::Aggregate(aggregate) => {
+                NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate) => {
                     (self.stores.get(aggregate.store).map(|s| s.key), Some(aggregate.result))
                 }
                 NodeKind::ToTable { store } => (
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
+                NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),
+                NodeKind::TableJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),
-                NodeKind::Branch(_) | NodeKind::Merge => (None, None),
+                NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) => (None, None),
             };
             key = key.or(found_key);
             if let (Some(key), Some(value)) = (key, found_value) {

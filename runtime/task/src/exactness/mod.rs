@@ -4,6 +4,7 @@
 
 mod module;
 mod shapes;
+mod tables;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use topology::{
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 9] = [
+pub const SHAPES: [&str; 11] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -20,6 +20,8 @@ pub const SHAPES: [&str; 9] = [
     "branch and merge",
     "on-commit tables in a row",
     "turns that cross a path",
+    "a stream and a table",
+    "tables that join",
     "anything",
 ];
 
@@ -30,19 +32,19 @@ pub struct World {
     pub may_abort: bool,
 }
 
-struct Build<'a> {
-    dice: &'a mut Dice,
-    nodes: Vec<Node>,
+pub(super) struct Build<'a> {
+    pub(super) dice: &'a mut Dice,
+    pub(super) nodes: Vec<Node>,
     stores: Vec<Store>,
     modules: BTreeMap<usize, Config>,
     /// Percent of rows with schedules, drops, dead letters, fails, retries, traps.
     rates: [u64; 6],
 }
 
-type From = (usize, u32);
+pub(super) type From = (usize, u32);
 
 impl Build<'_> {
-    fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
+    pub(super) fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
         let edges = (0..).zip(inputs).flat_map(|(to_port, from)| {
             from.iter().map(move |(from, from_port)| Edge {
                 from: *from,
@@ -60,7 +62,7 @@ impl Build<'_> {
         self.nodes.len() - 1
     }
 
-    fn source(&mut self, topics: &[&str]) -> usize {
+    pub(super) fn source(&mut self, topics: &[&str]) -> usize {
         let topics = topics.iter().map(|t| (*t).to_owned()).collect();
         let (key, value, start) = (Format::Bytes, Format::Bytes, Start::Earliest);
         self.node(
@@ -76,7 +78,7 @@ impl Build<'_> {
         )
     }
 
-    fn sink(&mut self, topic: &str, from: &[From]) -> usize {
+    pub(super) fn sink(&mut self, topic: &str, from: &[From]) -> usize {
         let (key, value) = (Format::Bytes, Format::Bytes);
         self.node(
             NodeKind::Sink(Sink {
@@ -89,7 +91,7 @@ impl Build<'_> {
         )
     }
 
-    fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
+    pub(super) fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
         let name = format!("store-{}", self.stores.len());
         self.stores.push(Store {
             changelog: format!("{name}-changelog"),
@@ -103,7 +105,7 @@ impl Build<'_> {
         self.stores.len() - 1
     }
 
-    fn module(&mut self, inputs: &[&[From]], outputs: u32, stores: &[usize]) -> usize {
+    pub(super) fn module(&mut self, inputs: &[&[From]], outputs: u32, stores: &[usize]) -> usize {
         let style = match self.dice.below(5) {
             0 if outputs == 1 => Style::Filter,
             1 => Style::Map,
@@ -235,6 +237,8 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "branch and merge" => branch(&mut b),
         "on-commit tables in a row" => tables(&mut b),
         "turns that cross a path" => crossing(&mut b),
+        "a stream and a table" => super::tables::stream_and_table(&mut b),
+        "tables that join" => super::tables::joined_tables(&mut b),
         _ => anything(&mut b),
     }
     b.finish()

@@ -1,7 +1,7 @@
 //! Changes of single steps: modules, settings, edges.
 
 use super::{Change, NEW_PIPELINE};
-use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, Topology};
+use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology};
 
 pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
     for node in &old.nodes {
@@ -49,6 +49,7 @@ fn made_by_a_step(node: &Node) -> bool {
         NodeKind::Repartition(_) => true,
         NodeKind::Source(source) => source.kind == crate::SourceKind::Repartition,
         NodeKind::SelectKey(_) => node.name.ends_with("-select-key"),
+        NodeKind::GroupTable(_) => true,
         _ => false,
     }
 }
@@ -57,7 +58,7 @@ fn identity<'t>(topology: &'t Topology, node: &'t Node) -> Vec<&'t str> {
     match &node.kind {
         NodeKind::Repartition(repartition) => vec!["to", &repartition.topic],
         // The grouping of a renamed step must still be compared.
-        NodeKind::SelectKey(_) => match groups_of(topology, node) {
+        NodeKind::SelectKey(_) | NodeKind::GroupTable(_) => match groups_of(topology, node) {
             Some(topic) => vec!["key of", topic],
             None => Vec::new(),
         },
@@ -98,7 +99,21 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         (NodeKind::SelectKey(was), NodeKind::SelectKey(is)) if was != is => {
             selector(new, b, &was.word(), &is.word(), changes);
         }
-        (NodeKind::Aggregate(was), NodeKind::Aggregate(is)) if was.emit != is.emit => {
+        (NodeKind::Dedup(was), NodeKind::Dedup(is)) if was.within_ms != is.within_ms => {
+            let ms = |ms: i64| format!("{ms} ms");
+            changes.push(Change::settings(
+                format!("`within` of {}", label(b)),
+                ms(was.within_ms),
+                ms(is.within_ms),
+            ));
+        }
+        (NodeKind::GroupTable(was), NodeKind::GroupTable(is)) if was != is => {
+            selector(new, b, &was.word(), &is.word(), changes);
+        }
+        (NodeKind::Aggregate(was), NodeKind::Aggregate(is))
+        | (NodeKind::TableAggregate(was), NodeKind::TableAggregate(is))
+            if was.emit != is.emit =>
+        {
             changes.push(Change::settings(format!("`emit` of {}", label(b)), emit(was), emit(is)));
         }
         (NodeKind::Sink(was), NodeKind::Sink(is)) => sink(b, was, is, changes),
@@ -108,6 +123,14 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         }
         (NodeKind::Branch(was), NodeKind::Branch(is)) if was != is => {
             changes.push(Change::settings(label(b), "its conditions", "other conditions"));
+        }
+        (NodeKind::TableJoin(was), NodeKind::TableJoin(is)) if was.kind != is.kind || was.value != is.value => {
+            let what = |join: &TableJoin| format!("{} join", join.kind.word());
+            let (before, after) = match was.kind == is.kind {
+                true => ("its value".to_string(), "another value".to_string()),
+                false => (what(was), what(is)),
+            };
+            changes.push(Change::settings(label(b), before, after));
         }
         _ => {}
     }
