@@ -7,6 +7,7 @@ mod aggregate;
 mod branch;
 mod change;
 mod dedup;
+mod foreign;
 mod group_table;
 mod on_table;
 mod projection;
@@ -15,10 +16,13 @@ mod select_key;
 mod table;
 mod table_aggregate;
 mod table_join;
+mod ttl;
+mod versioned;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
 pub use dedup::Deduplicator;
+pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
 pub use group_table::TableGrouper;
 pub use on_table::on_table;
 pub use projection::Projector;
@@ -26,6 +30,8 @@ pub use select_key::KeySelector;
 pub use table::{Table, changed_rows};
 pub use table_aggregate::TableAggregator;
 pub use table_join::TableJoiner;
+pub use ttl::ExpiringTable;
+pub use versioned::{Taken, VersionedWriter};
 
 use record::Batch;
 

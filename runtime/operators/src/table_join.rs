@@ -13,6 +13,7 @@ use state::{Stores, split};
 use topology::{JoinKind, TableJoin};
 
 use crate::projection::Projector;
+use crate::versioned::Versions;
 use crate::{Applied, Error, Stage};
 
 #[derive(Clone, Debug)]
@@ -21,6 +22,11 @@ pub struct TableJoiner {
     /// `None`: the left side is a stream.
     left: Option<usize>,
     right: usize,
+    /// How long rows of the tables live.
+    left_ttl_ms: Option<i64>,
+    right_ttl_ms: Option<i64>,
+    /// The right table is looked up at the time of the stream's row.
+    versions: Option<Versions>,
     projector: Projector,
     /// Whether something downstream needs what the results replace.
     olds: bool,
@@ -30,20 +36,27 @@ pub struct TableJoiner {
 type Timed<'a> = Option<(i64, &'a [u8])>;
 
 impl TableJoiner {
-    /// `left` and `right` are the task's numbers of the tables' stores.
-    pub fn new(join: &TableJoin, left: Option<usize>, right: usize, olds: bool) -> Self {
+    /// `left`, `right` and `history` are the task's numbers of the tables' stores.
+    pub fn new(join: &TableJoin, left: Option<usize>, right: usize, history: Option<usize>, olds: bool) -> Self {
         Self {
             kind: join.kind,
             left,
             right,
+            left_ttl_ms: join.left_ttl_ms,
+            right_ttl_ms: join.right_ttl_ms,
+            versions: join.versions.zip(history).map(|(table, history)| Versions {
+                store: right,
+                history,
+                history_ms: table.history_ms,
+            }),
             projector: Projector::new(join.value.clone(), join.key, join.left_value, join.right_value),
             olds,
         }
     }
 
-    /// The tables' stores, each with its input port.
-    pub fn tables(&self) -> impl Iterator<Item = (u8, usize)> {
-        self.left.map(|left| (0, left)).into_iter().chain([(1, self.right)])
+    /// The tables' stores.
+    pub fn tables(&self) -> impl Iterator<Item = usize> {
+        self.left.into_iter().chain([self.right])
     }
 
     /// `ports` says which side a row is of, 0 (left) or 1 (right); empty: all left. `is_past(t, r)`: whether the table
@@ -57,12 +70,19 @@ impl TableJoiner {
         batch: &Batch,
         ports: &[u8],
         is_past: &dyn Fn(usize, usize) -> bool,
+        stream_times: &[i64],
         stores: &mut Stores,
     ) -> Result<Applied, Error> {
         let mut left = self.left.map(|store| Past::new(batch, ports, 0, store, is_past));
         let mut right = Past::new(batch, ports, 1, self.right, is_past);
         let mut made = Made::default();
         for row in 0..batch.len() {
+            let now = stream_times.get(row).copied().unwrap_or(-1);
+            let lives = |ttl: Option<i64>| ttl.map_or(i64::MIN, |ttl| now.saturating_sub(ttl));
+            right.dead = lives(self.right_ttl_ms);
+            if let Some(left) = &mut left {
+                left.dead = lives(self.left_ttl_ms);
+            }
             let of_right = ports.get(row).is_some_and(|port| *port == 1);
             let result = match (&mut left, of_right) {
                 (None, true) => Ok(()),
@@ -101,7 +121,10 @@ impl TableJoiner {
             Ok(())
         };
         match batch.key(row) {
-            Some(key) => right.read(row, key, stores, |found| join(Some(key), found)),
+            Some(key) => match &self.versions {
+                Some(versions) => versions.as_of(key, time, stores, |found| join(Some(key), found)),
+                None => right.read(row, key, stores, |found| join(Some(key), found)),
+            },
             None if self.kind == JoinKind::Inner => {
                 made.dropped += 1;
                 Ok(Ok(()))
@@ -163,6 +186,8 @@ pub(crate) struct Past<'b> {
     batch: &'b Batch,
     is_past: &'b dyn Fn(usize, usize) -> bool,
     store: usize,
+    /// What is of this time or before has lived its time.
+    dead: i64,
     /// Rows of the table in the batch, by key.
     rows: HashMap<&'b [u8], VecDeque<usize>>,
 }
@@ -186,6 +211,7 @@ impl<'b> Past<'b> {
             batch,
             is_past,
             store,
+            dead: i64::MIN,
             rows,
         }
     }
@@ -198,6 +224,8 @@ impl<'b> Past<'b> {
         stores: &mut Stores,
         read: impl FnOnce(Timed<'_>) -> R,
     ) -> Result<R, Error> {
+        let dead = self.dead;
+        let read = |found: Timed<'_>| read(found.filter(|(time, _)| *time > dead));
         if !self.rows.is_empty()
             && let Some(later) = self.rows.get_mut(key)
         {

@@ -153,23 +153,17 @@ impl<'f> Builder<'f> {
                 create: source.create.clone(),
             };
             let name = &source.name.text;
-            let mut id = self.node(name, NodeKind::Source(node), Vec::new());
-            if source.table {
-                let form = (StoreKind::Timestamped, 1, source.key, source.value);
-                let store = self.store(name, name, &source.name.span, form, Emit::EveryUpdate);
-                id = self.node(
-                    format!("{name}-table"),
-                    NodeKind::ToTable { store },
-                    vec![edge(id, 0, 0)],
-                );
-            }
-            let out = Out {
+            let id = self.node(name, NodeKind::Source(node), Vec::new());
+            let mut out = Out {
                 node: id,
                 key: Some(source.key),
                 value: Some(source.value),
-                table: source.table,
                 ..Out::default()
             };
+            if source.table {
+                let node = format!("{name}-table");
+                out = self.table(&node, (name, name), &source.name.span, out, source.rows);
+            }
             self.outputs.insert(name.clone(), Outputs::One(out));
         }
     }
@@ -225,21 +219,13 @@ impl<'f> Builder<'f> {
                     ..grouped
                 })
             }
-            Work::ToTable { partitions } => {
+            Work::ToTable { partitions, rows } => {
                 let by = Part {
                     selector: Selector::Key,
                     span: from.span.clone(),
                 };
                 let grouped = self.regroup(step, input, &by, *partitions);
-                let form = (StoreKind::Timestamped, 1, settle(grouped.key), settle(grouped.value));
-                let store = self.store(name, was(step), &step.name.span, form, Emit::EveryUpdate);
-                let id = self.node(name, NodeKind::ToTable { store }, vec![feed(&grouped, 0)]);
-                Outputs::One(Out {
-                    node: id,
-                    port: 0,
-                    table: true,
-                    ..grouped
-                })
+                Outputs::One(self.table(name, (name, was(step)), &step.name.span, grouped, *rows))
             }
             Work::Dedup { within_ms } => self.dedup(step, *within_ms, input, from),
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),

@@ -35,6 +35,7 @@ pub struct SourcePart {
     pub value: Format,
     pub start: Start,
     pub table: bool,
+    pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
 }
 
@@ -89,6 +90,7 @@ pub enum Work {
     Merge,
     ToTable {
         partitions: Option<i32>,
+        rows: crate::tables::RowsPart,
     },
     Module(Box<ModulePart>),
     Join(Box<crate::joins::JoinPart>),

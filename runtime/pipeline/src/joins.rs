@@ -1,12 +1,12 @@
 //! `op = "join"`: two inputs, `left` and `right`.
 
 use topology::{
-    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin,
+    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin, VersionedTable,
 };
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::file::{Inputs, StepPart, Work};
+use crate::file::{self, Inputs, Part, StepPart, Work};
 use crate::reader::{Reader, Text};
 use crate::tree::{Span, Table};
 use crate::wiring::{Out, Outputs};
@@ -27,6 +27,8 @@ pub struct JoinPart {
     pub before: Option<Time>,
     pub after: Option<Time>,
     pub grace: Option<Time>,
+    /// The foreign key, in the left side.
+    pub on: Option<Part>,
 }
 
 impl JoinPart {
@@ -45,7 +47,7 @@ impl JoinPart {
 
 pub fn read(table: &Table, reader: &mut Reader) -> Work {
     let keys = [
-        "op", "left", "right", "kind", "value", "within", "before", "after", "grace", "was", "on-error",
+        "on", "op", "left", "right", "kind", "value", "within", "before", "after", "grace", "was", "on-error",
     ];
     reader.keys(table, "a `join` step", &keys, &["partitions", "retention"]);
     let kinds = [
@@ -73,6 +75,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
         Some((ms, span))
     };
     let (within, before, after, grace) = (time("within"), time("before"), time("after"), time("grace"));
+    let on = table.get("on").and_then(|value| file::selector(value, "`on`", reader));
     let value = projection(table, reader);
     match (left, right) {
         (Some(left), Some(right)) => Work::Join(Box::new(JoinPart {
@@ -84,6 +87,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
             before,
             after,
             grace,
+            on,
         })),
         _ => Work::Unknown,
     }
@@ -145,7 +149,10 @@ impl Builder<'_> {
             self.reader.later(span, "a join of two streams");
             return Outputs::Unknown;
         }
-        self.table_join(step, part, left, right)
+        match &part.on {
+            Some(on) => self.foreign_join(step, part, on, left, right),
+            None => self.table_join(step, part, left, right),
+        }
     }
 
     fn table_join(&mut self, step: &StepPart, part: &JoinPart, left: Out, right: Out) -> Outputs {
@@ -158,19 +165,7 @@ impl Builder<'_> {
             self.reader.bad_value(&part.right.span, message, Some(hint));
             return Outputs::Unknown;
         }
-        for (what, time) in [
-            ("within", &part.within),
-            ("before", &part.before),
-            ("after", &part.after),
-        ] {
-            if let Some((_, span)) = time {
-                let message = format!("a join with a table has no `{what}`: it takes what the table has");
-                self.reader.bad_value(span, message, None);
-            }
-        }
-        if let Some((_, span)) = &part.grace {
-            self.reader.later(span, "`grace` in a join with a table");
-        }
+        self.check_times(part);
         if !left.table && part.kind == JoinKind::Outer {
             let message = "a stream and a table are joined `inner` or `left`".to_string();
             let hint = "a change of the table alone makes no record".to_string();
@@ -184,6 +179,8 @@ impl Builder<'_> {
             false => (self.side(step, Side::Left, left), None),
         };
         let (right, right_store) = self.stored(step, Side::Right, right);
+        let versions = self.versions(&right).filter(|_| left_store.is_none());
+        let (left, right) = (self.latest(left), self.latest(right));
         let join = TableJoin {
             kind: part.kind,
             left: left_store,
@@ -192,6 +189,9 @@ impl Builder<'_> {
             key: settle(left.key.or(right.key)),
             left_value: settle(left.value),
             right_value: settle(right.value),
+            left_ttl_ms: self.ttl_ms(&left),
+            right_ttl_ms: self.ttl_ms(&right),
+            versions,
         };
         let key = Some(join.key);
         let inputs = vec![feed(&left, 0), feed(&right, 1)];
@@ -204,6 +204,37 @@ impl Builder<'_> {
             key_changed: false,
             table: left_store.is_some(),
         })
+    }
+
+    fn versions(&self, table: &Out) -> Option<VersionedTable> {
+        match self.nodes.get(table.node).map(|node| &node.kind) {
+            Some(NodeKind::VersionedTable(table)) => Some(*table),
+            _ => None,
+        }
+    }
+
+    fn ttl_ms(&self, table: &Out) -> Option<i64> {
+        match self.nodes.get(table.node).map(|node| &node.kind) {
+            Some(NodeKind::TtlTable(table)) => Some(table.ttl_ms),
+            _ => None,
+        }
+    }
+
+    /// A table has no window.
+    pub(crate) fn check_times(&mut self, part: &JoinPart) {
+        for (what, time) in [
+            ("within", &part.within),
+            ("before", &part.before),
+            ("after", &part.after),
+        ] {
+            if let Some((_, span)) = time {
+                let message = format!("a join with a table has no `{what}`: it takes what the table has");
+                self.reader.bad_value(span, message, None);
+            }
+        }
+        if let Some((_, span)) = &part.grace {
+            self.reader.later(span, "`grace` in a join with a table");
+        }
     }
 
     /// Keys are compared as bytes.
@@ -231,7 +262,7 @@ impl Builder<'_> {
     }
 
     /// A field needs JSON around it.
-    fn check_side(&mut self, part: &JoinPart, side: Side, out: &Out) {
+    pub(crate) fn check_side(&mut self, part: &JoinPart, side: Side, out: &Out) {
         let Projection::Fields(fields) = &part.value else {
             return;
         };
@@ -264,9 +295,11 @@ impl Builder<'_> {
     }
 
     /// A table with its store; one that has none, since it is made of another table, gets one.
-    fn stored(&mut self, step: &StepPart, side: Side, at: Out) -> (Out, Option<StoreId>) {
+    pub(crate) fn stored(&mut self, step: &StepPart, side: Side, at: Out) -> (Out, Option<StoreId>) {
         let known = match self.nodes.get(at.node).map(|node| &node.kind) {
             Some(NodeKind::ToTable { store }) => Some(*store),
+            Some(NodeKind::TtlTable(table)) => Some(table.store),
+            Some(NodeKind::VersionedTable(table)) => Some(table.store),
             Some(NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate)) => Some(aggregate.store),
             _ => None,
         };

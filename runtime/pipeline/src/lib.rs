@@ -9,6 +9,7 @@ mod diagnostics;
 mod edit;
 mod failures;
 mod file;
+mod foreign;
 mod grants;
 mod joins;
 mod module_steps;

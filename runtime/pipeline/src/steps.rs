@@ -204,11 +204,12 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             reader.keys(
                 table,
                 "a `to-table` step",
-                &[STEP, &["partitions"]].concat(),
+                &[STEP, &["partitions", "ttl", "versioned"]].concat(),
                 &["stores", "emit", "name"],
             );
             return Work::ToTable {
                 partitions: file::partitions(table, reader),
+                rows: crate::tables::read_rows(table, true, reader),
             };
         }
         "dedup" => return crate::tables::read_dedup(table, reader),

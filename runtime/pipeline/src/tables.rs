@@ -1,6 +1,8 @@
 //! Operators on tables: their rows replace each other, so what a row takes away counts as much as what it brings.
 
-use topology::{Aggregate, AggregateFunction, Dedup, Emit, Format, NodeKind, Selector, StoreKind};
+use topology::{
+    Aggregate, AggregateFunction, Dedup, Emit, Format, NodeKind, Selector, StoreKind, TtlTable, VersionedTable,
+};
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
@@ -8,8 +10,33 @@ use crate::file::{AggregatePart, Part, StepPart, Work};
 use crate::joins::TIME_MS_MAX;
 use crate::reader::{Reader, Text};
 use crate::steps::STEP;
-use crate::tree::Table;
+use crate::tree::{Span, Table};
 use crate::wiring::{Out, Outputs};
+
+/// How the rows of a table live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowsPart {
+    pub ttl_ms: Option<i64>,
+    /// How far back the table remembers.
+    pub history_ms: Option<i64>,
+}
+
+/// `ttl = "1d"` or `versioned = "1h"`, of a table.
+pub fn read_rows(table: &Table, is_table: bool, reader: &mut Reader) -> RowsPart {
+    let mut time = |key: &str| {
+        let entry = table.entry(key)?;
+        if !is_table {
+            let message = format!("`{key}` is for tables");
+            reader.bad_value(&entry.key_span, message, Some("say `as = \"table\"`".to_string()));
+        }
+        reader.duration(table, key, 1..=TIME_MS_MAX).and_then(|ms| i64::try_from(ms).ok())
+    };
+    let (ttl_ms, history_ms) = (time("ttl"), time("versioned"));
+    if let (Some(_), Some(_), Some(entry)) = (ttl_ms, history_ms, table.entry("versioned")) {
+        reader.later(&entry.key_span, "`versioned` beside `ttl`");
+    }
+    RowsPart { ttl_ms, history_ms }
+}
 
 /// `op = "dedup"`, `within = "1h"`.
 pub fn read_dedup(table: &Table, reader: &mut Reader) -> Work {
@@ -26,6 +53,55 @@ pub fn read_dedup(table: &Table, reader: &mut Reader) -> Work {
 }
 
 impl Builder<'_> {
+    /// A table of rows of `input`. `names`: of its store, and the one under which its changelog was made.
+    pub(crate) fn table(&mut self, node: &str, names: (&str, &str), span: &Span, input: Out, rows: RowsPart) -> Out {
+        let (name, topics) = names;
+        let form = (StoreKind::Timestamped, 1, settle(input.key), settle(input.value));
+        let store = self.store(name, topics, span, form, Emit::EveryUpdate);
+        let mut beside = |what: &str| {
+            let form = (StoreKind::KeyValue, 1, Format::Bytes, Format::Bytes);
+            let (name, topics) = (format!("{name}-{what}"), format!("{topics}-{what}"));
+            self.store(&name, &topics, span, form, Emit::EveryUpdate)
+        };
+        let kind = match rows {
+            RowsPart {
+                history_ms: Some(history_ms),
+                ..
+            } => NodeKind::VersionedTable(VersionedTable {
+                history_ms,
+                store,
+                history: beside("history"),
+            }),
+            RowsPart {
+                ttl_ms: Some(ttl_ms), ..
+            } => NodeKind::TtlTable(TtlTable {
+                ttl_ms,
+                store,
+                index: beside("ttl"),
+            }),
+            RowsPart { .. } => NodeKind::ToTable { store },
+        };
+        let id = self.node(node, kind, vec![feed(&input, 0)]);
+        Out {
+            node: id,
+            port: 0,
+            table: true,
+            ..input
+        }
+    }
+
+    /// The output of a table that has the latest rows only: late ones change no aggregate and no joined table.
+    pub(crate) fn latest(&self, input: Out) -> Out {
+        let versioned = matches!(
+            self.nodes.get(input.node).map(|node| &node.kind),
+            Some(NodeKind::VersionedTable(_))
+        );
+        Out {
+            port: if versioned { 1 } else { input.port },
+            ..input
+        }
+    }
+
     pub(crate) fn dedup(&mut self, step: &StepPart, within_ms: i64, input: Out, from: &Text) -> Outputs {
         self.no_table(&input, from, "`dedup` of a table, whose rows replace each other,");
         let by = Part {
@@ -68,6 +144,7 @@ impl Builder<'_> {
         let of_format = if field { Some(Format::Json) } else { selected };
         let known = self.result(part, &of, of_format, from);
         let (key, result) = (settle(group_key), settle(known));
+        let input = self.latest(input);
         let kind = NodeKind::GroupTable(part.by.selector.clone());
         let node = self.node(format!("{name}-group"), kind, vec![feed(&input, 0)]);
         let mut at = Out {

@@ -9,6 +9,7 @@ use crate::metrics::NodeCounts;
 use crate::plan::{Child, Plan, Work};
 use crate::processor::{Context, Failure, Input, Now, Origin, Processor, RowOutcome};
 use crate::rows::{Lineage, Rows};
+use crate::tables;
 use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
 use crate::watch::{self, Watching};
 
@@ -151,6 +152,29 @@ impl Floor<'_> {
             Work::SelectKey(selector) => selector.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
+            Work::ForeignSubscribe(subscriber) => {
+                let made = subscriber.apply(&rows.batch).map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, made.results.dropped);
+                return Ok(tables::of_two(made.subscriptions, made.results, 2));
+            }
+            Work::ForeignLookup(lookup) => {
+                let is_past = |table_row, row| rows.is_past(table_row, row);
+                lookup.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
+            }
+            Work::ForeignResolve(resolver) => {
+                let is_past = |table_row, row| rows.is_past(table_row, row);
+                resolver.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
+            }
+            Work::TtlTable(table) => {
+                let stream_times = stream_times(self.run, rows);
+                table.apply(&rows.batch, &stream_times, &mut self.context.stores)
+            }
+            Work::VersionedTable(table) => {
+                let taken = table.apply(&rows.batch, &mut self.context.stores);
+                let taken = taken.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, taken.all.dropped);
+                return Ok(tables::of_two(taken.all, taken.latest, 1));
+            }
             Work::Dedup(dedup) => {
                 let stream_times = stream_times(self.run, rows);
                 dedup.apply(&rows.batch, &stream_times, &mut self.context.stores)
@@ -159,7 +183,9 @@ impl Floor<'_> {
             Work::TableAggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::TableJoin(join) => {
                 let is_past = |table_row, row| rows.is_past(table_row, row);
-                join.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
+                let stream_times = stream_times(self.run, rows);
+                let stores = &mut self.context.stores;
+                join.apply(&rows.batch, &rows.ports, &is_past, &stream_times, stores)
             }
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
@@ -167,7 +193,7 @@ impl Floor<'_> {
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let several = matches!(planned.work, Work::GroupTable(_));
+        let several = matches!(planned.work, Work::GroupTable(_) | Work::TtlTable(_) | Work::ForeignLookup(_));
         let ordinals = applied.causes.as_deref().filter(|_| several).map(answer::ordinals);
         one(
             applied.rows,

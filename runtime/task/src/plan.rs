@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use operators::{ExpiringTable, Lookup, Resolver, Subscriber, VersionedWriter};
 use operators::{Aggregator, Branching, Deduplicator, KeySelector, Table, TableAggregator, TableGrouper, TableJoiner};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
@@ -50,6 +51,11 @@ pub enum Work {
     GroupTable(TableGrouper),
     TableAggregate(TableAggregator),
     Dedup(Deduplicator),
+    TtlTable(ExpiringTable),
+    VersionedTable(VersionedWriter),
+    ForeignSubscribe(Subscriber),
+    ForeignLookup(Lookup),
+    ForeignResolve(Resolver),
 }
 
 #[derive(Debug)]
@@ -288,7 +294,37 @@ fn plan_node(
         NodeKind::TableJoin(join) => {
             let left = join.left.map(|left| stores.number(&node.name, left)).transpose()?;
             let right = stores.number(&node.name, join.right)?;
-            Work::TableJoin(TableJoiner::new(join, left, right, olds))
+            let history = join.versions.map(|table| stores.number(&node.name, table.history)).transpose()?;
+            // What a table was at a time is in its stores only.
+            used.extend(history);
+            Work::TableJoin(TableJoiner::new(join, left, right, history, olds))
+        }
+        NodeKind::ForeignSubscribe(join) => {
+            ports = 2;
+            Work::ForeignSubscribe(Subscriber::new(join))
+        }
+        NodeKind::ForeignLookup(lookup) => {
+            let store = stores.number(&node.name, lookup.store)?;
+            let right = stores.number(&node.name, lookup.right)?;
+            used.insert(store);
+            Work::ForeignLookup(Lookup::new(&lookup.join, store, right))
+        }
+        NodeKind::ForeignResolve(resolve) => {
+            let left = stores.number(&node.name, resolve.left)?;
+            Work::ForeignResolve(Resolver::new(&resolve.join, left))
+        }
+        NodeKind::TtlTable(table) => {
+            let store = stores.number(&node.name, table.store)?;
+            let index = stores.number(&node.name, table.index)?;
+            used.extend([store, index]);
+            Work::TtlTable(ExpiringTable::new(table, store, index, olds))
+        }
+        NodeKind::VersionedTable(table) => {
+            ports = 2;
+            let store = stores.number(&node.name, table.store)?;
+            let history = stores.number(&node.name, table.history)?;
+            used.extend([store, history]);
+            Work::VersionedTable(VersionedWriter::new(table, store, history, olds))
         }
         NodeKind::Dedup(dedup) => {
             let store = stores.number(&node.name, dedup.store)?;

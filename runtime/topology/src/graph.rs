@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Dedup, Grants, NodeId, StoreId, TableJoin};
+use crate::{Dedup, ForeignJoin, ForeignLookup, ForeignResolve, Grants, NodeId, StoreId, TableJoin, TtlTable, VersionedTable};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,12 @@ pub enum NodeKind {
     /// Of the rows of a `GroupTable`: a count or a sum.
     TableAggregate(Aggregate),
     Dedup(Dedup),
+    TtlTable(TtlTable),
+    VersionedTable(VersionedTable),
+    /// Port 0 gives subscriptions, port 1 results that need no other table.
+    ForeignSubscribe(ForeignJoin),
+    ForeignLookup(ForeignLookup),
+    ForeignResolve(ForeignResolve),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

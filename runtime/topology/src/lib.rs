@@ -6,6 +6,7 @@
 mod compatibility;
 mod describe;
 pub mod description;
+mod foreign;
 pub mod grants;
 mod graph;
 mod names;
@@ -20,6 +21,7 @@ mod validate;
 mod tests;
 
 pub use compatibility::{Change, compatibility};
+pub use foreign::{ForeignJoin, ForeignLookup, ForeignResolve};
 pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{
     Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,
@@ -32,7 +34,7 @@ pub use names::{
 pub use origin::{Host, Origin};
 pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use projection::{JoinKind, Projection, Side};
-pub use table::{Dedup, TableJoin};
+pub use table::{Dedup, TableJoin, TtlTable, VersionedTable};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 
 /// Index of a node in [`Topology::nodes`].

@@ -1,6 +1,6 @@
 //! What goes in and out of a node: ports, formats, stores.
 
-use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology};
+use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology, TtlTable, VersionedTable};
 
 impl NodeKind {
     /// One word for the kind, as `describe` prints it.
@@ -16,7 +16,12 @@ impl NodeKind {
             Self::ToTable { .. } => "to-table",
             Self::Sink(_) => "sink",
             Self::TableJoin(_) => "join",
+            Self::ForeignSubscribe(_) => "subscribe",
+            Self::ForeignLookup(_) => "look-up",
+            Self::ForeignResolve(_) => "resolve",
             Self::Dedup(_) => "dedup",
+            Self::TtlTable(_) => "ttl-table",
+            Self::VersionedTable(_) => "versioned-table",
             Self::GroupTable(_) => "group-table",
             Self::TableAggregate(aggregate) => aggregate.function.word(),
         }
@@ -26,7 +31,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
-            Self::TableJoin(_) => 2,
+            Self::TableJoin(_) | Self::ForeignLookup(_) | Self::ForeignResolve(_) => 2,
             _ => 1,
         }
     }
@@ -36,6 +41,7 @@ impl NodeKind {
             Self::Module(module) => module.outputs.len(),
             Self::Branch(branch) => branch.branches.len() + usize::from(branch.default.is_some()),
             Self::Sink(_) | Self::Repartition(_) => 0,
+            Self::VersionedTable(_) | Self::ForeignSubscribe(_) => 2,
             _ => 1,
         }
     }
@@ -50,13 +56,15 @@ impl NodeKind {
                 None if port == branch.branches.len() => branch.default.as_deref(),
                 None => None,
             },
+            Self::VersionedTable(_) => Some(if port == 0 { "all" } else { "latest" }),
+            Self::ForeignSubscribe(_) => Some(if port == 0 { "subscriptions" } else { "results" }),
             _ => None,
         }
     }
 
     /// Whether the node finds things by key, so that a key's rows must come to one task.
     pub fn works_by_key(&self) -> bool {
-        matches!(self, Self::TableJoin(_)) || !self.stores().is_empty()
+        matches!(self, Self::TableJoin(_) | Self::ForeignResolve(_)) || !self.stores().is_empty()
     }
 
     /// The stores that the node owns, and alone writes.
@@ -67,6 +75,9 @@ impl NodeKind {
             Self::ToTable { store } => vec![*store],
             Self::TableAggregate(aggregate) => vec![aggregate.store],
             Self::Dedup(dedup) => vec![dedup.store],
+            Self::ForeignLookup(lookup) => vec![lookup.store],
+            Self::TtlTable(table) => vec![table.store, table.index],
+            Self::VersionedTable(table) => vec![table.store, table.history],
             _ => Vec::new(),
         }
     }
@@ -137,6 +148,12 @@ impl Topology {
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
+                NodeKind::TtlTable(TtlTable { store, .. }) | NodeKind::VersionedTable(VersionedTable { store, .. }) => (
+                    self.stores.get(*store).map(|s| s.key),
+                    self.stores.get(*store).map(|s| s.value),
+                ),
+                NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => (Some(Format::Any), Some(Format::Any)),
+                NodeKind::ForeignResolve(resolve) => (Some(resolve.join.left_key), Some(Format::Json)),
                 NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),
                 NodeKind::TableJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,

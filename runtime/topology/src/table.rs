@@ -18,6 +18,14 @@ pub struct TableJoin {
     pub key: Format,
     pub left_value: Format,
     pub right_value: Format,
+    /// How long rows of the tables live.
+    #[serde(default)]
+    pub left_ttl_ms: Option<i64>,
+    #[serde(default)]
+    pub right_ttl_ms: Option<i64>,
+    /// The right table is looked up at the time of the stream's row.
+    #[serde(default)]
+    pub versions: Option<VersionedTable>,
 }
 
 /// The first row of each key within a time goes on.
@@ -25,6 +33,27 @@ pub struct TableJoin {
 pub struct Dedup {
     pub within_ms: i64,
     pub store: StoreId,
+}
+
+/// A table whose rows live for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtlTable {
+    pub ttl_ms: i64,
+    pub store: StoreId,
+    /// Its rows by time.
+    pub index: StoreId,
+}
+
+/// A table that remembers what its rows were at an earlier time.
+///
+/// Port 0 gives all rows that were taken, port 1 those that are the latest of their key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedTable {
+    pub history_ms: i64,
+    /// The latest of each key.
+    pub store: StoreId,
+    /// All of them.
+    pub history: StoreId,
 }
 
 impl TableJoin {
@@ -75,7 +104,8 @@ impl NodeKind {
     /// `wanted`: whether its own rows are to have them.
     fn asks_for_olds(&self, port: u32, wanted: bool) -> bool {
         match self {
-            Self::GroupTable(_) => true,
+            Self::GroupTable(_) | Self::ForeignSubscribe(_) => true,
+            Self::ForeignLookup(_) | Self::ForeignResolve(_) => port == 1,
             Self::TableJoin(join) => join.table(port).is_some(),
             Self::Merge => wanted,
             _ => false,

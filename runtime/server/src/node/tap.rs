@@ -283,6 +283,12 @@ fn formats_at(
         NodeKind::Repartition(repartition) => (repartition.key, repartition.value),
         NodeKind::TableJoin(join) => (join.key, Format::Json),
         NodeKind::GroupTable(_) => (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes),
+        NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => {
+            (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes)
+        }
+        NodeKind::ForeignResolve(resolve) => (resolve.join.left_key, Format::Json),
+        NodeKind::TtlTable(table) => of_store(table.store).unwrap_or(text),
+        NodeKind::VersionedTable(table) => of_store(table.store).unwrap_or(text),
         NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate) => {
             of_store(aggregate.store).unwrap_or(text)
         }

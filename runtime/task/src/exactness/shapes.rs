@@ -11,7 +11,7 @@ use topology::{
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 11] = [
+pub const SHAPES: [&str; 13] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -22,6 +22,8 @@ pub const SHAPES: [&str; 11] = [
     "turns that cross a path",
     "a stream and a table",
     "tables that join",
+    "a versioned table",
+    "a foreign key",
     "anything",
 ];
 
@@ -239,6 +241,8 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "turns that cross a path" => crossing(&mut b),
         "a stream and a table" => super::tables::stream_and_table(&mut b),
         "tables that join" => super::tables::joined_tables(&mut b),
+        "a versioned table" => super::tables::versioned(&mut b),
+        "a foreign key" => super::tables::foreign(&mut b),
         _ => anything(&mut b),
     }
     b.finish()

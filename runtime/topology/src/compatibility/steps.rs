@@ -100,12 +100,19 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             selector(new, b, &was.word(), &is.word(), changes);
         }
         (NodeKind::Dedup(was), NodeKind::Dedup(is)) if was.within_ms != is.within_ms => {
-            let ms = |ms: i64| format!("{ms} ms");
-            changes.push(Change::settings(
-                format!("`within` of {}", label(b)),
-                ms(was.within_ms),
-                ms(is.within_ms),
-            ));
+            changes.push(time("within", b, was.within_ms, is.within_ms));
+        }
+        (NodeKind::ForeignSubscribe(was), NodeKind::ForeignSubscribe(is)) if was.on != is.on => {
+            selector(new, b, &was.on.word(), &is.on.word(), changes);
+        }
+        (NodeKind::ForeignSubscribe(was), NodeKind::ForeignSubscribe(is)) if was != is => {
+            changes.push(Change::settings(label(b), "its terms", "other terms"));
+        }
+        (NodeKind::TtlTable(was), NodeKind::TtlTable(is)) if was.ttl_ms != is.ttl_ms => {
+            changes.push(time("ttl", b, was.ttl_ms, is.ttl_ms));
+        }
+        (NodeKind::VersionedTable(was), NodeKind::VersionedTable(is)) if was.history_ms != is.history_ms => {
+            changes.push(time("versioned", b, was.history_ms, is.history_ms));
         }
         (NodeKind::GroupTable(was), NodeKind::GroupTable(is)) if was != is => {
             selector(new, b, &was.word(), &is.word(), changes);
@@ -134,6 +141,12 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         }
         _ => {}
     }
+}
+
+/// A setting that is a time.
+fn time(key: &str, node: &Node, was: i64, is: i64) -> Change {
+    let ms = |ms: i64| format!("{ms} ms");
+    Change::settings(format!("`{key}` of {}", label(node)), ms(was), ms(is))
 }
 
 fn formats(key: Format, value: Format) -> String {
