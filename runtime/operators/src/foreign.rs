@@ -287,7 +287,9 @@ impl Resolver {
                     return Ok(());
                 };
                 let joined = right.is_some() || self.kind == JoinKind::Left;
-                let value = joined.then(|| self.projector.value(Some(key), Some(mine), right)).transpose()?;
+                let value = joined
+                    .then(|| self.projector.value(Some(key), Some(mine), right))
+                    .transpose()?;
                 made.push(row, value.as_deref(), *time, None);
                 Ok(())
             })?;

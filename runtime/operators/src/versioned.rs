@@ -109,7 +109,10 @@ impl Versions {
         read: impl FnOnce(Option<(i64, &[u8])>) -> R,
     ) -> Result<R, Error> {
         let latest = stores.read(self.store, key, |stored| {
-            stored.map(split).filter(|(at, _)| *at <= time).map(|(at, value)| (at, value.to_vec()))
+            stored
+                .map(split)
+                .filter(|(at, _)| *at <= time)
+                .map(|(at, value)| (at, value.to_vec()))
         })?;
         let mut found = latest;
         if found.is_none() && time >= self.from(stores)? {
@@ -151,7 +154,9 @@ impl Versions {
         };
         let mut found = None;
         stores.scan(self.history, &bounds, true, &mut |entry, stored| {
-            let time = entry.split_last_chunk::<8>().map_or(0, |(_, time)| i64::from_be_bytes(*time));
+            let time = entry
+                .split_last_chunk::<8>()
+                .map_or(0, |(_, time)| i64::from_be_bytes(*time));
             let value = stored.split_first().filter(|(flag, _)| **flag == THERE);
             found = Some((time, value.map(|(_, value)| value.to_vec())));
             false

@@ -1,8 +1,6 @@
 //! A join of two tables by a field of the left one: three nodes, and two topics between them.
 
-use topology::{
-    Emit, ForeignJoin, ForeignLookup, ForeignResolve, Format, JoinKind, NodeKind, Side, StoreKind,
-};
+use topology::{Emit, ForeignJoin, ForeignLookup, ForeignResolve, Format, JoinKind, NodeKind, Side, StoreKind};
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
@@ -11,10 +9,20 @@ use crate::joins::JoinPart;
 use crate::wiring::{Out, Outputs};
 
 impl Builder<'_> {
-    pub(crate) fn foreign_join(&mut self, step: &StepPart, part: &JoinPart, on: &Part, left: Out, right: Out) -> Outputs {
+    pub(crate) fn foreign_join(
+        &mut self,
+        step: &StepPart,
+        part: &JoinPart,
+        on: &Part,
+        left: Out,
+        right: Out,
+    ) -> Outputs {
         for (from, side) in [(&part.left, &left), (&part.right, &right)] {
             if !side.table {
-                let message = format!("a join `on` a field is one of two tables, and `{}` is a stream", from.text);
+                let message = format!(
+                    "a join `on` a field is one of two tables, and `{}` is a stream",
+                    from.text
+                );
                 let hint = "group the stream by that field first, and leave `on` out";
                 self.reader.bad_value(&from.span, message, Some(hint.to_string()));
                 return Outputs::Unknown;

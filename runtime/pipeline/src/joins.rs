@@ -1,7 +1,8 @@
 //! `op = "join"`: two inputs, `left` and `right`.
 
 use topology::{
-    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin, VersionedTable,
+    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin,
+    VersionedTable,
 };
 
 use crate::build::{Builder, feed, settle, was};

@@ -9,7 +9,17 @@ use crate::sinks::check_topic;
 use crate::tree::{Kind, Table};
 use crate::units;
 
-const KEYS: &[&str] = &["topic", "topics", "key", "value", "start", "as", "create", "ttl", "versioned"];
+const KEYS: &[&str] = &[
+    "topic",
+    "topics",
+    "key",
+    "value",
+    "start",
+    "as",
+    "create",
+    "ttl",
+    "versioned",
+];
 const LATER: &[&str] = &[
     "timestamp",
     "idle",

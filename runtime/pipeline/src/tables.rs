@@ -29,7 +29,9 @@ pub fn read_rows(table: &Table, is_table: bool, reader: &mut Reader) -> RowsPart
             let message = format!("`{key}` is for tables");
             reader.bad_value(&entry.key_span, message, Some("say `as = \"table\"`".to_string()));
         }
-        reader.duration(table, key, 1..=TIME_MS_MAX).and_then(|ms| i64::try_from(ms).ok())
+        reader
+            .duration(table, key, 1..=TIME_MS_MAX)
+            .and_then(|ms| i64::try_from(ms).ok())
     };
     let (ttl_ms, history_ms) = (time("ttl"), time("versioned"));
     if let (Some(_), Some(_), Some(entry)) = (ttl_ms, history_ms, table.entry("versioned")) {

@@ -9,8 +9,8 @@ use crate::metrics::NodeCounts;
 use crate::plan::{Child, Plan, Work};
 use crate::processor::{Context, Failure, Input, Now, Origin, Processor, RowOutcome};
 use crate::rows::{Lineage, Rows};
-use crate::tables;
 use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
+use crate::tables;
 use crate::watch::{self, Watching};
 
 /// What a source row is to suffer because of a row that failed.
@@ -193,7 +193,10 @@ impl Floor<'_> {
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let several = matches!(planned.work, Work::GroupTable(_) | Work::TtlTable(_) | Work::ForeignLookup(_));
+        let several = matches!(
+            planned.work,
+            Work::GroupTable(_) | Work::TtlTable(_) | Work::ForeignLookup(_)
+        );
         let ordinals = applied.causes.as_deref().filter(|_| several).map(answer::ordinals);
         one(
             applied.rows,

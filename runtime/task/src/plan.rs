@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{ExpiringTable, Lookup, Resolver, Subscriber, VersionedWriter};
 use operators::{Aggregator, Branching, Deduplicator, KeySelector, Table, TableAggregator, TableGrouper, TableJoiner};
+use operators::{ExpiringTable, Lookup, Resolver, Subscriber, VersionedWriter};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
 
@@ -294,7 +294,10 @@ fn plan_node(
         NodeKind::TableJoin(join) => {
             let left = join.left.map(|left| stores.number(&node.name, left)).transpose()?;
             let right = stores.number(&node.name, join.right)?;
-            let history = join.versions.map(|table| stores.number(&node.name, table.history)).transpose()?;
+            let history = join
+                .versions
+                .map(|table| stores.number(&node.name, table.history))
+                .transpose()?;
             // What a table was at a time is in its stores only.
             used.extend(history);
             Work::TableJoin(TableJoiner::new(join, left, right, history, olds))

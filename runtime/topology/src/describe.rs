@@ -84,7 +84,9 @@ impl Topology {
                 dedup.within_ms,
                 self.store_name(dedup.store)
             ),
-            NodeKind::TtlTable(table) => format!("store {}, rows live {} ms", self.store_name(table.store), table.ttl_ms),
+            NodeKind::TtlTable(table) => {
+                format!("store {}, rows live {} ms", self.store_name(table.store), table.ttl_ms)
+            }
             NodeKind::VersionedTable(table) => format!(
                 "store {}, history of {} ms",
                 self.store_name(table.store),

@@ -1,6 +1,8 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Dedup, ForeignJoin, ForeignLookup, ForeignResolve, Grants, NodeId, StoreId, TableJoin, TtlTable, VersionedTable};
+use crate::{
+    Dedup, ForeignJoin, ForeignLookup, ForeignResolve, Grants, NodeId, StoreId, TableJoin, TtlTable, VersionedTable,
+};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 

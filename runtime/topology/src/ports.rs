@@ -148,10 +148,12 @@ impl Topology {
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
-                NodeKind::TtlTable(TtlTable { store, .. }) | NodeKind::VersionedTable(VersionedTable { store, .. }) => (
-                    self.stores.get(*store).map(|s| s.key),
-                    self.stores.get(*store).map(|s| s.value),
-                ),
+                NodeKind::TtlTable(TtlTable { store, .. }) | NodeKind::VersionedTable(VersionedTable { store, .. }) => {
+                    (
+                        self.stores.get(*store).map(|s| s.key),
+                        self.stores.get(*store).map(|s| s.value),
+                    )
+                }
                 NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => (Some(Format::Any), Some(Format::Any)),
                 NodeKind::ForeignResolve(resolve) => (Some(resolve.join.left_key), Some(Format::Json)),
                 NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),

@@ -39,7 +39,11 @@ fn ttl_ms(b: &Build<'_>, table: usize) -> Option<i64> {
 /// A count of a table's rows by their keys or values.
 fn counted(b: &mut Build<'_>, from: usize) -> usize {
     let emit = emit(b, 30);
-    let by = if b.dice.chance(50) { Selector::Key } else { Selector::Value };
+    let by = if b.dice.chance(50) {
+        Selector::Key
+    } else {
+        Selector::Value
+    };
     let store = b.store(StoreKind::Timestamped, emit);
     let grouped = b.node(NodeKind::GroupTable(by), &[&[(from, 0)]]);
     let count = Aggregate {
@@ -123,8 +127,16 @@ pub fn foreign(b: &mut Build<'_>) {
     let above = b.module(&[&[(r, 0)]], 1, &[]);
     let right = table(b, &[(above, 0)], Emit::EveryUpdate);
     let join = ForeignJoin {
-        kind: if b.dice.chance(50) { JoinKind::Inner } else { JoinKind::Left },
-        on: if b.dice.chance(80) { Selector::Key } else { Selector::Value },
+        kind: if b.dice.chance(50) {
+            JoinKind::Inner
+        } else {
+            JoinKind::Left
+        },
+        on: if b.dice.chance(80) {
+            Selector::Key
+        } else {
+            Selector::Value
+        },
         value: Projection::Both,
         left_key: Format::Bytes,
         left_value: Format::Bytes,
