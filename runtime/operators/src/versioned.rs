@@ -33,6 +33,9 @@ pub(crate) struct Versions {
     pub(crate) history_ms: i64,
 }
 
+/// The time of a version, and its value; without one it is a tombstone.
+type Version = (i64, Option<Vec<u8>>);
+
 /// Rows that a versioned table took.
 #[derive(Debug)]
 pub struct Taken {
@@ -147,7 +150,7 @@ impl Versions {
     }
 
     /// The newest version of `until` or before; a version without a value is a tombstone.
-    fn newest(&self, key: &[u8], until: i64, stores: &mut Stores) -> Result<Option<(i64, Option<Vec<u8>>)>, Error> {
+    fn newest(&self, key: &[u8], until: i64, stores: &mut Stores) -> Result<Option<Version>, Error> {
         let bounds = Bounds {
             lower: Bound::Included(entry(key, 0)),
             upper: Bound::Included(entry(key, until)),

@@ -17,25 +17,9 @@ impl Builder<'_> {
         left: Out,
         right: Out,
     ) -> Outputs {
-        for (from, side) in [(&part.left, &left), (&part.right, &right)] {
-            if !side.table {
-                let message = format!(
-                    "a join `on` a field is one of two tables, and `{}` is a stream",
-                    from.text
-                );
-                let hint = "group the stream by that field first, and leave `on` out";
-                self.reader.bad_value(&from.span, message, Some(hint.to_string()));
-                return Outputs::Unknown;
-            }
+        if !self.check_foreign(part, on, &left, &right) {
+            return Outputs::Unknown;
         }
-        if part.kind == JoinKind::Outer {
-            let message = "a join `on` a field is `inner` or `left`".to_string();
-            self.reader.bad_value(&on.span, message, None);
-        }
-        self.check_times(part);
-        self.check_side(part, Side::Left, &left);
-        self.check_side(part, Side::Right, &right);
-        self.check_foreign_key(part, on, &left, &right);
         let (left, left_store) = self.stored(step, Side::Left, left);
         let (right, right_store) = self.stored(step, Side::Right, right);
         let (left, right) = (self.latest(left), self.latest(right));
@@ -92,6 +76,30 @@ impl Builder<'_> {
             key_changed: false,
             table: true,
         })
+    }
+
+    /// Whether the join can be built.
+    fn check_foreign(&mut self, part: &JoinPart, on: &Part, left: &Out, right: &Out) -> bool {
+        for (from, side) in [(&part.left, left), (&part.right, right)] {
+            if !side.table {
+                let message = format!(
+                    "a join `on` a field is one of two tables, and `{}` is a stream",
+                    from.text
+                );
+                let hint = "group the stream by that field first, and leave `on` out";
+                self.reader.bad_value(&from.span, message, Some(hint.to_string()));
+                return false;
+            }
+        }
+        if part.kind == JoinKind::Outer {
+            let message = "a join `on` a field is `inner` or `left`".to_string();
+            self.reader.bad_value(&on.span, message, None);
+        }
+        self.check_times(part);
+        self.check_side(part, Side::Left, left);
+        self.check_side(part, Side::Right, right);
+        self.check_foreign_key(part, on, left, right);
+        true
     }
 
     fn check_foreign_key(&mut self, part: &JoinPart, on: &Part, left: &Out, right: &Out) {

@@ -10,7 +10,6 @@ use crate::plan::{Child, Plan, Work};
 use crate::processor::{Context, Failure, Input, Now, Origin, Processor, RowOutcome};
 use crate::rows::{Lineage, Rows};
 use crate::stage::{Cause, Collected, RunOrigin, dead_letter};
-use crate::tables;
 use crate::watch::{self, Watching};
 
 /// What a source row is to suffer because of a row that failed.
@@ -152,40 +151,12 @@ impl Floor<'_> {
             Work::SelectKey(selector) => selector.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
-            Work::ForeignSubscribe(subscriber) => {
-                let made = subscriber.apply(&rows.batch).map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, made.results.dropped);
-                return Ok(tables::of_two(made.subscriptions, made.results, 2));
-            }
-            Work::ForeignLookup(lookup) => {
-                let is_past = |table_row, row| rows.is_past(table_row, row);
-                lookup.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
-            }
-            Work::ForeignResolve(resolver) => {
-                let is_past = |table_row, row| rows.is_past(table_row, row);
-                resolver.apply(&rows.batch, &rows.ports, &is_past, &mut self.context.stores)
-            }
-            Work::TtlTable(table) => {
+            Work::Tables(work) => {
                 let stream_times = stream_times(self.run, rows);
-                table.apply(&rows.batch, &stream_times, &mut self.context.stores)
-            }
-            Work::VersionedTable(table) => {
-                let taken = table.apply(&rows.batch, &mut self.context.stores);
-                let taken = taken.map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, taken.all.dropped);
-                return Ok(tables::of_two(taken.all, taken.latest, 1));
-            }
-            Work::Dedup(dedup) => {
-                let stream_times = stream_times(self.run, rows);
-                dedup.apply(&rows.batch, &stream_times, &mut self.context.stores)
-            }
-            Work::GroupTable(grouper) => grouper.apply(&rows.batch),
-            Work::TableAggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
-            Work::TableJoin(join) => {
-                let is_past = |table_row, row| rows.is_past(table_row, row);
-                let stream_times = stream_times(self.run, rows);
-                let stores = &mut self.context.stores;
-                join.apply(&rows.batch, &rows.ports, &is_past, &stream_times, stores)
+                let made = work.apply(rows, &stream_times, &mut self.context.stores);
+                let (outs, dropped) = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, dropped);
+                return Ok(outs);
             }
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
@@ -193,16 +164,11 @@ impl Floor<'_> {
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let several = matches!(
-            planned.work,
-            Work::GroupTable(_) | Work::TtlTable(_) | Work::ForeignLookup(_)
-        );
-        let ordinals = applied.causes.as_deref().filter(|_| several).map(answer::ordinals);
         one(
             applied.rows,
             Lineage {
                 causes: applied.causes,
-                ordinals,
+                ordinals: None,
             },
         )
     }
@@ -392,7 +358,7 @@ pub fn failed(node: usize, failure: Failure) -> Halt {
     }
 }
 
-pub(crate) fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
+fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
     match error {
         operators::Error::Row { row, stage, reason } => Halt::Row {
             root: rows.root(row as usize),

@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, Deduplicator, KeySelector, Table, TableAggregator, TableGrouper, TableJoiner};
-use operators::{ExpiringTable, Lookup, Resolver, Subscriber, VersionedWriter};
+use operators::{Aggregator, Branching, KeySelector, Table};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
-use crate::tables::share_tables;
+use crate::tables::{TableWork, share_tables, table_work};
 use crate::watch::Watch;
 
 /// Where an output row goes: an input port of a node.
@@ -47,15 +46,7 @@ pub enum Work {
         topic: usize,
         keyed: bool,
     },
-    TableJoin(TableJoiner),
-    GroupTable(TableGrouper),
-    TableAggregate(TableAggregator),
-    Dedup(Deduplicator),
-    TtlTable(ExpiringTable),
-    VersionedTable(VersionedWriter),
-    ForeignSubscribe(Subscriber),
-    ForeignLookup(Lookup),
-    ForeignResolve(Resolver),
+    Tables(Box<TableWork>),
 }
 
 #[derive(Debug)]
@@ -291,55 +282,12 @@ fn plan_node(
             flushed_store = (emit == Emit::OnCommit).then_some(store);
             Work::Table(Table::new(store, emit, olds))
         }
-        NodeKind::TableJoin(join) => {
-            let left = join.left.map(|left| stores.number(&node.name, left)).transpose()?;
-            let right = stores.number(&node.name, join.right)?;
-            let history = join
-                .versions
-                .map(|table| stores.number(&node.name, table.history))
-                .transpose()?;
-            // What a table was at a time is in its stores only.
-            used.extend(history);
-            Work::TableJoin(TableJoiner::new(join, left, right, history, olds))
-        }
-        NodeKind::ForeignSubscribe(join) => {
-            ports = 2;
-            Work::ForeignSubscribe(Subscriber::new(join))
-        }
-        NodeKind::ForeignLookup(lookup) => {
-            let store = stores.number(&node.name, lookup.store)?;
-            let right = stores.number(&node.name, lookup.right)?;
-            used.insert(store);
-            Work::ForeignLookup(Lookup::new(&lookup.join, store, right))
-        }
-        NodeKind::ForeignResolve(resolve) => {
-            let left = stores.number(&node.name, resolve.left)?;
-            Work::ForeignResolve(Resolver::new(&resolve.join, left))
-        }
-        NodeKind::TtlTable(table) => {
-            let store = stores.number(&node.name, table.store)?;
-            let index = stores.number(&node.name, table.index)?;
-            used.extend([store, index]);
-            Work::TtlTable(ExpiringTable::new(table, store, index, olds))
-        }
-        NodeKind::VersionedTable(table) => {
-            ports = 2;
-            let store = stores.number(&node.name, table.store)?;
-            let history = stores.number(&node.name, table.history)?;
-            used.extend([store, history]);
-            Work::VersionedTable(VersionedWriter::new(table, store, history, olds))
-        }
-        NodeKind::Dedup(dedup) => {
-            let store = stores.number(&node.name, dedup.store)?;
-            used.insert(store);
-            Work::Dedup(Deduplicator::new(dedup, store))
-        }
-        NodeKind::GroupTable(selector) => Work::GroupTable(TableGrouper::new(selector.clone())),
-        NodeKind::TableAggregate(aggregate) => {
-            let store = stores.number(&node.name, aggregate.store)?;
-            used.insert(store);
-            flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
-            Work::TableAggregate(TableAggregator::new(aggregate, store, olds))
+        kind => {
+            ports = kind.output_ports();
+            let made = table_work(kind, &mut |store| stores.number(&node.name, store), olds)?;
+            used.extend(made.uses);
+            flushed_store = made.flushed_store;
+            Work::Tables(Box::new(made.work))
         }
     };
     let name = node.name.as_str().into();
