@@ -5,7 +5,7 @@
 //! is a row that fails (`Stage::Processing`), never a wrapped number; sums of floating-point numbers follow IEEE 754.
 
 use arrow_array::builder::BinaryBuilder;
-use record::Batch;
+use record::{Batch, OldsBuilder};
 use state::{Stores, Update, split};
 use topology::{Aggregate, AggregateFunction, Emit, Format, Selector};
 
@@ -20,6 +20,8 @@ pub struct Aggregator {
     pub(crate) of_format: Format,
     store: usize,
     emit: Emit,
+    /// Whether something downstream needs what its rows replace.
+    olds: bool,
 }
 
 /// The function for one type of result.
@@ -34,7 +36,7 @@ pub(crate) enum Kernel {
 
 impl Aggregator {
     /// `store` is the task's number of the aggregate's store.
-    pub fn new(aggregate: &Aggregate, store: usize) -> Self {
+    pub fn new(aggregate: &Aggregate, store: usize, olds: bool) -> Self {
         use AggregateFunction::{Count, First, Last, Sum};
         let kernel = match (aggregate.function, aggregate.result) {
             (Count, _) => Kernel::Count,
@@ -51,6 +53,7 @@ impl Aggregator {
             of_format,
             store,
             emit: aggregate.emit,
+            olds,
         }
     }
 
@@ -129,6 +132,7 @@ impl Aggregator {
         let mut values = BinaryBuilder::with_capacity(rows, 8 * rows);
         let mut timestamps = Vec::with_capacity(rows);
         let mut left_out: Vec<u32> = Vec::new();
+        let mut olds = OldsBuilder::default();
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
             let (Some(key), Some(_)) = (batch.key(row), batch.value(row)) else {
                 left_out.push(row as u32);
@@ -146,6 +150,9 @@ impl Aggregator {
                     if every_update {
                         values.append_value(new.get(state::TIMESTAMP_BYTES..).unwrap_or_default());
                         timestamps.push(time);
+                        if self.olds {
+                            olds.push(old.map(|old| (old_time, old)));
+                        }
                     }
                     Ok(Update::Put)
                 })
@@ -167,7 +174,7 @@ impl Aggregator {
                 batch.headers().cloned(),
             )?;
             return Ok(Applied {
-                rows,
+                rows: self.with_olds(rows, olds)?,
                 causes: None,
                 dropped,
             });
@@ -184,9 +191,17 @@ impl Aggregator {
             kept.headers().cloned(),
         )?;
         Ok(Applied {
-            rows,
+            rows: self.with_olds(rows, olds)?,
             causes: Some(causes),
             dropped,
+        })
+    }
+
+    fn with_olds(&self, rows: Batch, mut olds: OldsBuilder) -> Result<Batch, Error> {
+        Ok(if self.olds {
+            rows.with_olds(olds.finish())?
+        } else {
+            rows
         })
     }
 }

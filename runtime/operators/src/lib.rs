@@ -5,21 +5,38 @@
 
 mod aggregate;
 mod branch;
+mod change;
+mod dedup;
+mod foreign;
+mod group_table;
+mod on_table;
 mod projection;
 mod select;
 mod select_key;
 mod stream_join;
 mod suppress;
 mod table;
+mod table_aggregate;
+mod table_join;
+mod ttl;
+mod versioned;
 mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use dedup::Deduplicator;
+pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
+pub use group_table::TableGrouper;
+pub use on_table::on_table;
 pub use projection::Projector;
 pub use select_key::KeySelector;
 pub use stream_join::StreamJoiner;
 pub use suppress::Suppressor;
 pub use table::{Table, changed_rows};
+pub use table_aggregate::TableAggregator;
+pub use table_join::TableJoiner;
+pub use ttl::ExpiringTable;
+pub use versioned::{Taken, VersionedWriter};
 pub use windows::{WindowAggregator, Windowed, layout, sweep, wire_keys};
 
 use record::Batch;

@@ -12,11 +12,23 @@ use topology::{FieldPath, Format, Selector};
 /// # Errors
 /// Why the value is no JSON document, where a field of it is asked for.
 pub fn select<'a>(selector: &Selector, batch: &'a Batch, row: usize) -> Result<Option<Cow<'a, [u8]>>, String> {
+    select_of(selector, batch.key(row), batch.value(row))
+}
+
+/// As [`select`], of a key and a value.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_of<'a>(
+    selector: &Selector,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+) -> Result<Option<Cow<'a, [u8]>>, String> {
     match selector {
-        Selector::Key => Ok(batch.key(row).map(Cow::Borrowed)),
-        Selector::Value => Ok(batch.value(row).map(Cow::Borrowed)),
+        Selector::Key => Ok(key.map(Cow::Borrowed)),
+        Selector::Value => Ok(value.map(Cow::Borrowed)),
         Selector::Field(path) => {
-            let Some(bytes) = batch.value(row) else { return Ok(None) };
+            let Some(bytes) = value else { return Ok(None) };
             Ok(field(bytes, path)?.map(|value| {
                 Cow::Owned(match value {
                     Value::String(text) => text.into_bytes(),

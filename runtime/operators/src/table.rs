@@ -1,7 +1,7 @@
 //! Tables: the last value of each key, and what is sent on of their changes.
 
 use arrow_array::{Array, BooleanArray};
-use record::{Batch, BatchBuilder};
+use record::{Batch, BatchBuilder, OldsBuilder};
 use state::{Stores, TIMESTAMP_BYTES, split};
 use topology::Emit;
 
@@ -12,12 +12,14 @@ use crate::{Applied, Error};
 pub struct Table {
     store: usize,
     emit: Emit,
+    /// Whether something downstream needs what its rows replace.
+    olds: bool,
 }
 
 impl Table {
     /// `store` is the task's number of it.
-    pub fn new(store: usize, emit: Emit) -> Self {
-        Self { store, emit }
+    pub fn new(store: usize, emit: Emit, olds: bool) -> Self {
+        Self { store, emit, olds }
     }
 
     /// A null key is dropped, a null value deletes. A row older than what the table has is applied all the same, as in
@@ -28,8 +30,15 @@ impl Table {
     pub fn apply(&self, batch: &Batch, stores: &mut Stores) -> Result<Applied, Error> {
         let timestamped = stores.spec(self.store)?.timestamped;
         let mut stored = Vec::new();
+        let mut olds = OldsBuilder::default();
+        let olds_wanted = self.olds && self.emit == Emit::EveryUpdate;
         for (row, timestamp) in batch.timestamps().iter().enumerate() {
             let Some(key) = batch.key(row) else { continue };
+            if olds_wanted {
+                let old =
+                    |stored: Option<&[u8]>| olds.push(stored.map(|s| if timestamped { split(s) } else { (0, s) }));
+                stores.read(self.store, key, old)?;
+            }
             let value = batch.value(row).map(|value| {
                 stored.clear();
                 if timestamped {
@@ -41,7 +50,7 @@ impl Table {
             stores.write(self.store, key, value, *timestamp)?;
         }
         let dropped = batch.keys().null_count() as u64;
-        Ok(match (self.emit, dropped) {
+        let mut applied = match (self.emit, dropped) {
             (Emit::OnCommit, _) => Applied {
                 rows: Batch::empty(),
                 causes: Some(Vec::new()),
@@ -63,16 +72,21 @@ impl Table {
                     dropped,
                 }
             }
-        })
+        };
+        if olds_wanted {
+            applied.rows = applied.rows.with_olds(olds.finish())?;
+        }
+        Ok(applied)
     }
 }
 
 /// What an on-commit table sends on at a commit: the last value of every key changed since the last one, in the order of
-/// first change; a deleted key is a tombstone. What was written without a time gets `stream_time`.
+/// first change; a deleted key is a tombstone. What was written without a time gets `stream_time`. `olds`: each with what
+/// was committed before.
 ///
 /// # Errors
-/// [`state::Error::Misuse`] when there is no such store.
-pub fn changed_rows(stores: &Stores, store: usize, stream_time: i64) -> Result<Batch, state::Error> {
+/// [`state::Error::Misuse`] when there is no such store; with `olds`, those of the backend.
+pub fn changed_rows(stores: &Stores, store: usize, stream_time: i64, olds: bool) -> Result<Batch, Error> {
     let timestamped = stores.spec(store)?.timestamped;
     let slots = stores.uncommitted(store);
     let mut rows = BatchBuilder::with_capacity(slots.len(), 16 * slots.len(), (16 + TIMESTAMP_BYTES) * slots.len());
@@ -92,5 +106,15 @@ pub fn changed_rows(stores: &Stores, store: usize, stream_time: i64) -> Result<B
             None => rows.push(key, None, timestamp),
         }
     }
-    Ok(rows.finish())
+    let rows = rows.finish();
+    if !olds {
+        return Ok(rows);
+    }
+    let mut replaced = OldsBuilder::default();
+    for slot in slots {
+        let old = stores.committed(store, slot.key.as_slice())?;
+        let split = |stored| if timestamped { split(stored) } else { (0, stored) };
+        replaced.push(old.as_ref().map(|old| split(old.as_slice())));
+    }
+    Ok(rows.with_olds(replaced.finish())?)
 }

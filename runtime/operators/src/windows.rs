@@ -95,7 +95,7 @@ impl WindowAggregator {
     pub fn new(window: &WindowAggregate, store: usize, times: usize, name: &str) -> Self {
         let kind = window.windowing.store_kind();
         Self {
-            aggregator: Aggregator::new(&window.aggregate, store),
+            aggregator: Aggregator::new(&window.aggregate, store, false),
             windowing: window.windowing,
             layout: layout(kind).unwrap_or(Layout::Window),
             on_commit: window.aggregate.emit == topology::Emit::OnCommit,

@@ -43,6 +43,7 @@ fn aggregate(function: AggregateFunction, of: Selector, of_format: Format, resul
             emit,
         },
         0,
+        false,
     )
 }
 
@@ -92,7 +93,7 @@ fn on_commit_says_nothing_until_the_flush() {
         (Some(b"b"), Some(b""), 2),
     ]);
     assert!(count.apply(&input, &mut stores).unwrap().rows.is_empty());
-    let flushed = changed_rows(&stores, 0, 50).unwrap();
+    let flushed = changed_rows(&stores, 0, 50, false).unwrap();
     let (one, two) = (1_i64.to_be_bytes(), 2_i64.to_be_bytes());
     assert_eq!(
         rows(&flushed),
@@ -231,7 +232,7 @@ fn the_first_branch_that_matches() {
 #[test]
 fn a_table_keeps_the_last_value() {
     let mut stores = stores();
-    let table = Table::new(0, Emit::EveryUpdate);
+    let table = Table::new(0, Emit::EveryUpdate, false);
     let input = batch(&[
         (K, Some(b"1"), 9),
         (None, Some(b"2"), 9),
@@ -245,7 +246,7 @@ fn a_table_keeps_the_last_value() {
     );
     assert!(stores.read(0, b"k", |v| v.is_none()).unwrap());
     assert_eq!(
-        rows(&changed_rows(&stores, 0, 50).unwrap()),
+        rows(&changed_rows(&stores, 0, 50, false).unwrap()),
         vec![(K, None, 4), (Some(&b"l"[..]), Some(&b"3"[..]), 9)]
     );
 }

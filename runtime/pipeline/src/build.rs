@@ -153,23 +153,17 @@ impl<'f> Builder<'f> {
                 create: source.create.clone(),
             };
             let name = &source.name.text;
-            let mut id = self.node(name, NodeKind::Source(node), Vec::new());
-            if source.table {
-                let form = (StoreKind::Timestamped, 1, source.key, source.value);
-                let store = self.store(name, name, &source.name.span, form, Emit::EveryUpdate);
-                id = self.node(
-                    format!("{name}-table"),
-                    NodeKind::ToTable { store },
-                    vec![edge(id, 0, 0)],
-                );
-            }
-            let out = Out {
+            let id = self.node(name, NodeKind::Source(node), Vec::new());
+            let mut out = Out {
                 node: id,
                 key: Some(source.key),
                 value: Some(source.value),
-                table: source.table,
                 ..Out::default()
             };
+            if source.table {
+                let node = format!("{name}-table");
+                out = self.table(&node, (name, name), &source.name.span, out, source.rows);
+            }
             self.outputs.insert(name.clone(), Outputs::One(out));
         }
     }
@@ -216,7 +210,7 @@ impl<'f> Builder<'f> {
                 })
             }
             Work::GroupBy { by, partitions } => {
-                self.no_table(&input, from, "a table is grouped by taking out old values, which");
+                self.no_table(&input, from, "a grouped table that several aggregates share");
                 let grouped = self.regroup(step, input, by, *partitions);
                 let id = self.node(name, NodeKind::Merge, vec![feed(&grouped, 0)]);
                 Outputs::One(Out {
@@ -225,22 +219,15 @@ impl<'f> Builder<'f> {
                     ..grouped
                 })
             }
-            Work::ToTable { partitions } => {
+            Work::ToTable { partitions, rows } => {
                 let by = Part {
                     selector: Selector::Key,
                     span: from.span.clone(),
                 };
                 let grouped = self.regroup(step, input, &by, *partitions);
-                let form = (StoreKind::Timestamped, 1, settle(grouped.key), settle(grouped.value));
-                let store = self.store(name, was(step), &step.name.span, form, Emit::EveryUpdate);
-                let id = self.node(name, NodeKind::ToTable { store }, vec![feed(&grouped, 0)]);
-                Outputs::One(Out {
-                    node: id,
-                    port: 0,
-                    table: true,
-                    ..grouped
-                })
+                Outputs::One(self.table(name, (name, was(step)), &step.name.span, grouped, *rows))
             }
+            Work::Dedup { within_ms } => self.dedup(step, *within_ms, input, from),
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
             Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,

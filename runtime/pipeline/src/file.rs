@@ -35,6 +35,7 @@ pub struct SourcePart {
     pub value: Format,
     pub start: Start,
     pub table: bool,
+    pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
 }
 
@@ -89,10 +90,14 @@ pub enum Work {
     Merge,
     ToTable {
         partitions: Option<i32>,
+        rows: crate::tables::RowsPart,
     },
     Module(Box<ModulePart>),
     Join(Box<crate::joins::JoinPart>),
     Suppress(Box<crate::suppress::SuppressPart>),
+    Dedup {
+        within_ms: i64,
+    },
     /// Not supported yet or not readable, and reported: what comes out of it is unknown.
     Unknown,
 }

@@ -1,10 +1,13 @@
 //! `op = "join"`: two inputs, `left` and `right`.
 
-use topology::{FieldPath, Format, JoinKind, Projection, Selector, Side};
+use topology::{
+    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin,
+    VersionedTable,
+};
 
-use crate::build::{Builder, was};
+use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::file::{Inputs, StepPart, Work};
+use crate::file::{self, Inputs, Part, StepPart, Work};
 use crate::reader::{Reader, Text};
 use crate::tree::{Span, Table};
 use crate::wiring::{Out, Outputs};
@@ -25,6 +28,8 @@ pub struct JoinPart {
     pub before: Option<Time>,
     pub after: Option<Time>,
     pub grace: Option<Time>,
+    /// The foreign key, in the left side.
+    pub on: Option<Part>,
 }
 
 impl JoinPart {
@@ -43,7 +48,7 @@ impl JoinPart {
 
 pub fn read(table: &Table, reader: &mut Reader) -> Work {
     let keys = [
-        "op", "left", "right", "kind", "value", "within", "before", "after", "grace", "was", "on-error",
+        "on", "op", "left", "right", "kind", "value", "within", "before", "after", "grace", "was", "on-error",
     ];
     reader.keys(table, "a `join` step", &keys, &["partitions", "retention"]);
     let kinds = [
@@ -71,6 +76,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
         Some((ms, span))
     };
     let (within, before, after, grace) = (time("within"), time("before"), time("after"), time("grace"));
+    let on = table.get("on").and_then(|value| file::selector(value, "`on`", reader));
     let value = projection(table, reader);
     match (left, right) {
         (Some(left), Some(right)) => Work::Join(Box::new(JoinPart {
@@ -82,6 +88,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
             before,
             after,
             grace,
+            on,
         })),
         _ => Work::Unknown,
     }
@@ -141,8 +148,92 @@ impl Builder<'_> {
         if !left.table && !right.table {
             return self.stream_join(step, part, left, right);
         }
-        self.reader.later(&part.right.span, "a join with a table");
-        Outputs::Unknown
+        match &part.on {
+            Some(on) => self.foreign_join(step, part, on, left, right),
+            None => self.table_join(step, part, left, right),
+        }
+    }
+
+    fn table_join(&mut self, step: &StepPart, part: &JoinPart, left: Out, right: Out) -> Outputs {
+        if !right.table {
+            let message = "the table of a join with a stream is its right side".to_string();
+            let hint = format!(
+                "say `left = \"{}\"` and `right = \"{}\"`",
+                part.right.text, part.left.text
+            );
+            self.reader.bad_value(&part.right.span, message, Some(hint));
+            return Outputs::Unknown;
+        }
+        self.check_times(part);
+        if !left.table && part.kind == JoinKind::Outer {
+            let message = "a stream and a table are joined `inner` or `left`".to_string();
+            let hint = "a change of the table alone makes no record".to_string();
+            self.reader.bad_value(&part.right.span, message, Some(hint));
+        }
+        self.check_keys(part, &left, &right);
+        self.check_side(part, Side::Left, &left);
+        self.check_side(part, Side::Right, &right);
+        let (left, left_store) = match left.table {
+            true => self.stored(step, Side::Left, left),
+            false => (self.side(step, Side::Left, left), None),
+        };
+        let (right, right_store) = self.stored(step, Side::Right, right);
+        let versions = self.versions(&right).filter(|_| left_store.is_none());
+        let (left, right) = (self.latest(left), self.latest(right));
+        let join = TableJoin {
+            kind: part.kind,
+            left: left_store,
+            right: right_store.unwrap_or_default(),
+            value: part.value.clone(),
+            key: settle(left.key.or(right.key)),
+            left_value: settle(left.value),
+            right_value: settle(right.value),
+            left_ttl_ms: self.ttl_ms(&left),
+            right_ttl_ms: self.ttl_ms(&right),
+            versions,
+        };
+        let key = Some(join.key);
+        let inputs = vec![feed(&left, 0), feed(&right, 1)];
+        let node = self.node(&step.name.text, NodeKind::TableJoin(join), inputs);
+        Outputs::One(Out {
+            node,
+            port: 0,
+            key,
+            value: Some(Format::Json),
+            key_changed: false,
+            table: left_store.is_some(),
+        })
+    }
+
+    fn versions(&self, table: &Out) -> Option<VersionedTable> {
+        match self.nodes.get(table.node).map(|node| &node.kind) {
+            Some(NodeKind::VersionedTable(table)) => Some(*table),
+            _ => None,
+        }
+    }
+
+    fn ttl_ms(&self, table: &Out) -> Option<i64> {
+        match self.nodes.get(table.node).map(|node| &node.kind) {
+            Some(NodeKind::TtlTable(table)) => Some(table.ttl_ms),
+            _ => None,
+        }
+    }
+
+    /// A table has no window.
+    pub(crate) fn check_times(&mut self, part: &JoinPart) {
+        for (what, time) in [
+            ("within", &part.within),
+            ("before", &part.before),
+            ("after", &part.after),
+        ] {
+            if let Some((_, span)) = time {
+                let message = format!("a join with a table has no `{what}`: it takes what the table has");
+                self.reader.bad_value(span, message, None);
+            }
+        }
+        if let Some((_, span)) = &part.grace {
+            self.reader.later(span, "`grace` in a join with a table");
+        }
     }
 
     /// Keys are compared as bytes.
@@ -200,5 +291,25 @@ impl Builder<'_> {
         }
         let name = format!("{}-{}", step.name.text, side.word());
         self.repartition(&name, &format!("{}-{}", was(step), side.word()), at, None)
+    }
+
+    /// A table with its store; one that has none, since it is made of another table, gets one.
+    pub(crate) fn stored(&mut self, step: &StepPart, side: Side, at: Out) -> (Out, Option<StoreId>) {
+        let known = match self.nodes.get(at.node).map(|node| &node.kind) {
+            Some(NodeKind::ToTable { store }) => Some(*store),
+            Some(NodeKind::TtlTable(table)) => Some(table.store),
+            Some(NodeKind::VersionedTable(table)) => Some(table.store),
+            Some(NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate)) => Some(aggregate.store),
+            _ => None,
+        };
+        if known.is_some() {
+            return (at, known);
+        }
+        let name = format!("{}-{}", step.name.text, side.word());
+        let topics = format!("{}-{}", was(step), side.word());
+        let form = (StoreKind::Timestamped, 1, settle(at.key), settle(at.value));
+        let store = self.store(&name, &topics, &step.name.span, form, Emit::EveryUpdate);
+        let node = self.node(name, NodeKind::ToTable { store }, vec![feed(&at, 0)]);
+        (Out { node, port: 0, ..at }, Some(store))
     }
 }

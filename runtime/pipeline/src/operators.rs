@@ -11,7 +11,9 @@ use crate::wiring::{Out, Outputs};
 
 impl Builder<'_> {
     pub(crate) fn aggregate(&mut self, step: &StepPart, part: &AggregatePart, input: Out, from: &Text) -> Outputs {
-        self.no_table(&input, from, "a table is aggregated by taking out old values, which");
+        if input.table {
+            return self.table_aggregate(step, part, input, from);
+        }
         let grouped = self.regroup(step, input, &part.by, part.partitions);
         let of = part.of.clone().unwrap_or(Part {
             selector: Selector::Value,
@@ -51,7 +53,13 @@ impl Builder<'_> {
 
     /// Format of the aggregate. Numbers keep their type; a number in JSON or in text is a floating-point one unless the
     /// file says otherwise.
-    fn result(&mut self, part: &AggregatePart, of: &Part, of_format: Option<Format>, from: &Text) -> Option<Format> {
+    pub(crate) fn result(
+        &mut self,
+        part: &AggregatePart,
+        of: &Part,
+        of_format: Option<Format>,
+        from: &Text,
+    ) -> Option<Format> {
         use AggregateFunction::{Count, First, Last, Max, Min, Sum};
         // What is not known of the input does not matter to a count.
         let given = if part.function == Count {

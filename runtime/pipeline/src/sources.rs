@@ -9,7 +9,17 @@ use crate::sinks::check_topic;
 use crate::tree::{Kind, Table};
 use crate::units;
 
-const KEYS: &[&str] = &["topic", "topics", "key", "value", "start", "as", "create"];
+const KEYS: &[&str] = &[
+    "topic",
+    "topics",
+    "key",
+    "value",
+    "start",
+    "as",
+    "create",
+    "ttl",
+    "versioned",
+];
 const LATER: &[&str] = &[
     "timestamp",
     "idle",
@@ -32,6 +42,7 @@ pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
         value,
         start: start(table, reader).unwrap_or_default(),
         table: table_source,
+        rows: crate::tables::read_rows(table, table_source, reader),
         create: file::create(table, reader),
         name,
     }

@@ -23,6 +23,7 @@ const OPS: &[&str] = &[
     "to-table",
     "join",
     "suppress",
+    "dedup",
 ];
 const OPS_LATER: &[&str] = &[
     "aggregate",
@@ -40,7 +41,7 @@ const OPS_LATER: &[&str] = &[
     "repartition",
     "to-stream",
 ];
-const STEP: &[&str] = &["op", "from", "was", "on-error"];
+pub(crate) const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
     "op",
     "from",
@@ -196,14 +197,16 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             reader.keys(
                 table,
                 "a `to-table` step",
-                &[STEP, &["partitions"]].concat(),
+                &[STEP, &["partitions", "ttl", "versioned"]].concat(),
                 &["stores", "emit", "name"],
             );
             return Work::ToTable {
                 partitions: file::partitions(table, reader),
+                rows: crate::tables::read_rows(table, true, reader),
             };
         }
         "suppress" => return crate::suppress::read(table, reader),
+        "dedup" => return crate::tables::read_dedup(table, reader),
         "join" => return crate::joins::read(table, reader),
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));

@@ -4,6 +4,8 @@ use arrow_array::builder::BinaryBuilder;
 use arrow_array::{Array, BinaryArray, BooleanArray, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 
+use crate::Olds;
+
 /// What is wrong with columns that were to become a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,6 +55,7 @@ pub struct Batch {
     values: BinaryArray,
     timestamps: ScalarBuffer<i64>,
     headers: Option<Headers>,
+    olds: Option<Olds>,
 }
 
 impl Batch {
@@ -84,7 +87,29 @@ impl Batch {
             values,
             timestamps,
             headers,
+            olds: None,
         })
+    }
+
+    /// These rows as changes of a table: each with what it replaces.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there are not as many.
+    pub fn with_olds(mut self, olds: Olds) -> Result<Self, Error> {
+        if olds.len() != self.len() {
+            return Err(Error::Length {
+                column: "olds",
+                expected: self.len(),
+                found: olds.len(),
+            });
+        }
+        self.olds = Some(olds);
+        Ok(self)
+    }
+
+    pub fn without_olds(mut self) -> Self {
+        self.olds = None;
+        self
     }
 
     pub fn empty() -> Self {
@@ -129,6 +154,16 @@ impl Batch {
         (row < self.values.len() && self.values.is_valid(row)).then(|| self.values.value(row))
     }
 
+    /// What the rows replace; `None` where nobody asked for it.
+    pub fn olds(&self) -> Option<&Olds> {
+        self.olds.as_ref()
+    }
+
+    /// The value that row `row` of a table replaces, with its time; `None`: there was none.
+    pub fn old(&self, row: usize) -> Option<(i64, &[u8])> {
+        self.olds.as_ref()?.get(row)
+    }
+
     /// Bytes of keys and values; what bounds on queues and batches count.
     pub fn bytes(&self) -> usize {
         let of = |a: &BinaryArray| {
@@ -153,6 +188,7 @@ impl Batch {
                 .headers
                 .as_ref()
                 .map(|h| Headers::from_rows((offset..offset + length).map(|i| h.row(i).to_vec()).collect())),
+            olds: self.olds.as_ref().map(|olds| olds.slice(offset, length)),
         }
     }
 
@@ -178,19 +214,7 @@ impl Batch {
     /// [`Error::Arrow`] when a row is out of bounds.
     pub fn take(&self, rows: &[u32]) -> Result<Self, Error> {
         let indices = UInt32Array::from(rows.to_vec());
-        let column = |a: &BinaryArray| -> Result<BinaryArray, Error> {
-            let taken = arrow_select::take::take(
-                a,
-                &indices,
-                Some(arrow_select::take::TakeOptions { check_bounds: true }),
-            )
-            .map_err(|e| Error::Arrow(e.to_string()))?;
-            taken
-                .as_any()
-                .downcast_ref::<BinaryArray>()
-                .cloned()
-                .ok_or(Error::TooLarge)
-        };
+        let column = |a: &BinaryArray| take_column(a, &indices);
         let keys = column(&self.keys)?;
         let timestamps = rows
             .iter()
@@ -204,6 +228,7 @@ impl Batch {
                 .headers
                 .as_ref()
                 .map(|h| Headers::from_rows(rows.iter().map(|r| h.row(*r as usize).to_vec()).collect())),
+            olds: self.olds.as_ref().map(|olds| olds.take(&indices)).transpose()?,
         })
     }
 
@@ -238,8 +263,19 @@ impl Batch {
             values: column(Batch::values)?,
             timestamps: batches.iter().flat_map(|b| b.timestamps.iter().copied()).collect(),
             headers,
+            olds: Olds::of_all(batches),
         })
     }
+}
+
+pub(crate) fn take_column(column: &BinaryArray, rows: &UInt32Array) -> Result<BinaryArray, Error> {
+    let options = arrow_select::take::TakeOptions { check_bounds: true };
+    let taken = arrow_select::take::take(column, rows, Some(options)).map_err(|e| Error::Arrow(e.to_string()))?;
+    taken
+        .as_any()
+        .downcast_ref::<BinaryArray>()
+        .cloned()
+        .ok_or(Error::TooLarge)
 }
 
 /// Builds a batch row by row. Headers cost only when a row has some.
@@ -297,6 +333,7 @@ impl BatchBuilder {
             values: self.values.finish(),
             timestamps: std::mem::take(&mut self.timestamps).into(),
             headers: self.headers.take().map(Headers::from_rows),
+            olds: None,
         }
     }
 }

@@ -6,9 +6,11 @@
 //! repartition topics and store queries must agree on it.
 
 mod batch;
+mod olds;
 mod partition;
 
 pub use batch::{Batch, BatchBuilder, Error, Headers, RowHeaders};
+pub use olds::{Olds, OldsBuilder};
 pub use partition::{murmur2, partition_of};
 
 use std::fmt;

@@ -239,6 +239,23 @@ impl Stores {
         Ok(())
     }
 
+    /// What is committed of a key, whatever was written since.
+    ///
+    /// # Errors
+    /// Those of the backend; [`Error::Misuse`] for a store that is not there.
+    pub fn committed(&self, store: usize, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.spec(store)?;
+        let entry = self.cache.find(self.cache.hash(store, key), store, key);
+        match entry.and_then(|e| self.cache.get(e)).map(|known| &known.committed) {
+            Some(Committed::Value(value)) => Ok(Some(value.clone())),
+            Some(Committed::Absent) => Ok(None),
+            Some(Committed::Unknown) | None => {
+                let value = self.backend.as_ref().ok_or_else(absent)?.get(store, key)?;
+                Ok(value.map(Bytes::from))
+            }
+        }
+    }
+
     /// Uncommitted changes of a store, in the order in which its keys first changed since the last commit.
     pub fn uncommitted(&self, store: usize) -> &[Slot] {
         self.overlays.get(store).map_or(&[], Overlay::slots)

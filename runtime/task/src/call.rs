@@ -170,6 +170,13 @@ impl Floor<'_> {
                 self.drop_rows(node, made.applied.dropped);
                 return windows::outs(made, &rows.batch, planned.ports.len());
             }
+            Work::Tables(work) => {
+                let stream_times = stream_times(self.run, rows);
+                let made = work.apply(rows, &stream_times, &mut self.context.stores);
+                let (outs, dropped) = made.map_err(|e| fault(e, node, rows))?;
+                self.drop_rows(node, dropped);
+                return Ok(outs);
+            }
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
         self.drop_rows(node, applied.dropped);
@@ -186,10 +193,11 @@ impl Floor<'_> {
     }
 
     /// Rows that came to an output node.
-    pub fn output(&mut self, node: usize, rows: Rows) -> Result<(), Halt> {
+    pub fn output(&mut self, node: usize, mut rows: Rows) -> Result<(), Halt> {
         let Some(Work::Output { topic, keyed }) = self.plan.nodes.get(node).map(|n| &n.work) else {
             return Ok(());
         };
+        rows.batch = rows.batch.without_olds();
         self.count(node, rows.len());
         watch::keep(&mut self.watching, self.plan, node, 0, &rows);
         let keys = rows.batch.keys();
@@ -384,15 +392,20 @@ fn fault(error: operators::Error, node: usize, rows: &Rows) -> Halt {
     }
 }
 
-/// Origin and stream time of each row.
-fn whereabouts(plan: &Plan, run: &Run, rows: &Rows) -> (Origin, ScalarBuffer<i64>) {
-    let stream_times = match &rows.roots {
+/// The task's stream time at each row.
+fn stream_times(run: &Run, rows: &Rows) -> ScalarBuffer<i64> {
+    match &rows.roots {
         None => run.stream_times.clone(),
         Some(roots) => roots
             .iter()
             .map(|r| run.stream_times.get(*r as usize).copied().unwrap_or(-1))
             .collect(),
-    };
+    }
+}
+
+/// Origin and stream time of each row.
+fn whereabouts(plan: &Plan, run: &Run, rows: &Rows) -> (Origin, ScalarBuffer<i64>) {
+    let stream_times = stream_times(run, rows);
     let Some(from) = &run.origin else {
         return (Origin::default(), stream_times);
     };

@@ -29,6 +29,7 @@ mod rows;
 mod run;
 mod stage;
 mod swap;
+mod tables;
 mod task;
 mod times;
 mod walk;

@@ -10,6 +10,7 @@ use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, SubTo
 
 use crate::error::Error;
 use crate::options::{Options, TaskId, To};
+use crate::tables::{TableWork, share_tables, table_work};
 use crate::watch::Watch;
 
 /// Where an output row goes: an input port of a node.
@@ -48,6 +49,7 @@ pub enum Work {
         topic: usize,
         keyed: bool,
     },
+    Tables(Box<TableWork>),
 }
 
 #[derive(Debug)]
@@ -62,7 +64,9 @@ pub struct PlanNode {
     pub on_error: OnError,
     /// The on-commit table that is kept here.
     pub flushed_store: Option<usize>,
-    stores: BTreeSet<usize>,
+    /// Whether something downstream needs what its rows replace.
+    pub olds: bool,
+    pub(crate) stores: BTreeSet<usize>,
 }
 
 impl PlanNode {
@@ -126,12 +130,15 @@ impl Plan {
         };
         let stores = Stores::new(topology, sub)?;
         let mut nodes = Vec::with_capacity(sub.nodes.len());
+        let olds = topology.olds_wanted();
         for node in &sub.nodes {
             let known = topology.nodes.get(*node);
             let known = known.ok_or_else(|| Error::Contract(format!("there is no node {node}")))?;
-            nodes.push(plan_node(*node, known, &stores, &mut outputs)?);
+            let olds = olds.get(*node).copied().unwrap_or(false);
+            nodes.push(plan_node(*node, known, &stores, &mut outputs, olds)?);
         }
         link(topology, sub, &mut nodes)?;
+        share_tables(&mut nodes, &stores.emit);
         let dead_letters = topology
             .dead_letters
             .as_ref()
@@ -244,7 +251,13 @@ impl Stores {
     }
 }
 
-fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>) -> Result<PlanNode, Error> {
+fn plan_node(
+    id: NodeId,
+    node: &Node,
+    stores: &Stores,
+    outputs: &mut Outputs<'_>,
+    olds: bool,
+) -> Result<PlanNode, Error> {
     let mut used = BTreeSet::new();
     let mut flushed_store = None;
     let mut ports = 1;
@@ -278,14 +291,14 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             let store = stores.number(&node.name, aggregate.store)?;
             used.insert(store);
             flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
-            Work::Aggregate(Aggregator::new(aggregate, store))
+            Work::Aggregate(Aggregator::new(aggregate, store, olds))
         }
         NodeKind::ToTable { store } => {
             let store = stores.number(&node.name, *store)?;
             used.insert(store);
             let emit = stores.emit.get(store).copied().unwrap_or_default();
             flushed_store = (emit == Emit::OnCommit).then_some(store);
-            Work::Table(Table::new(store, emit))
+            Work::Table(Table::new(store, emit, olds))
         }
         NodeKind::WindowAggregate(_) | NodeKind::StreamJoin(_) | NodeKind::Suppress(_) => {
             ports = node.kind.output_ports();
@@ -299,6 +312,13 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
             }
             work
         }
+        kind => {
+            ports = kind.output_ports();
+            let made = table_work(kind, &mut |store| stores.number(&node.name, store), olds)?;
+            used.extend(made.uses);
+            flushed_store = made.flushed_store;
+            Work::Tables(Box::new(made.work))
+        }
     };
     let name = node.name.as_str().into();
     Ok(PlanNode {
@@ -309,6 +329,7 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         paths: false,
         on_error: node.on_error,
         flushed_store,
+        olds,
         stores: used,
     })
 }

@@ -11,6 +11,7 @@ use crate::plan::Work;
 use crate::processor::{Failure, Now};
 use crate::rows::{Lineage, Rows};
 use crate::schedules::{Clock, ScheduleId};
+use crate::tables::of_a_table;
 use crate::task::Task;
 use crate::watch;
 
@@ -198,7 +199,8 @@ impl Task {
             if self.flushed.contains(&node) {
                 continue;
             }
-            let changed = changed_rows(&self.context.stores, store, self.stream_time)?;
+            let olds = self.plan.nodes.get(node).is_some_and(|n| n.olds);
+            let changed = changed_rows(&self.context.stores, store, self.stream_time, olds).map_err(of_a_table)?;
             let changed = match self.plan.layouts.get(store).copied().flatten() {
                 Some(layout) => operators::wire_keys(layout, &changed),
                 None => changed,

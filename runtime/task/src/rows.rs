@@ -77,6 +77,17 @@ impl Rows {
         }
     }
 
+    /// Whether the node that row `made` came from directly had worked on its cause when row `row` came. What comes of a
+    /// row comes after it.
+    pub fn is_past(&self, made: usize, row: usize) -> bool {
+        let Some(paths) = &self.paths else {
+            return made < row;
+        };
+        let made = paths.get(made);
+        // Without the step from that node to this one it is the cause's path.
+        made.get(..made.len().saturating_sub(2)).unwrap_or_default() <= paths.get(row)
+    }
+
     pub fn slice(&self, offset: usize, length: usize) -> Self {
         Self {
             batch: self.batch.slice(offset, length),

@@ -88,6 +88,29 @@ impl Topology {
                 window.windowing.describe(),
                 self.aggregate_details(&window.aggregate)
             ),
+            NodeKind::Dedup(dedup) => format!(
+                "first of a key within {} ms, store {}",
+                dedup.within_ms,
+                self.store_name(dedup.store)
+            ),
+            NodeKind::TtlTable(table) => {
+                format!("store {}, rows live {} ms", self.store_name(table.store), table.ttl_ms)
+            }
+            NodeKind::VersionedTable(table) => format!(
+                "store {}, history of {} ms",
+                self.store_name(table.store),
+                table.history_ms
+            ),
+            NodeKind::ForeignSubscribe(join) => format!("{}, on {}", join.kind.word(), join.on.word()),
+            NodeKind::ForeignLookup(lookup) => format!(
+                "table {}, subscriptions in store {}",
+                self.store_name(lookup.right),
+                self.store_name(lookup.store)
+            ),
+            NodeKind::ForeignResolve(resolve) => format!("table {}, gives json", self.store_name(resolve.left)),
+            NodeKind::GroupTable(selector) => format!("by {}, old and new values", selector.word()),
+            NodeKind::TableAggregate(aggregate) => self.aggregate_details(aggregate),
+            NodeKind::TableJoin(join) => self.join_details(join),
         }
     }
 

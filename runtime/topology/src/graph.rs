@@ -1,6 +1,9 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Grants, NodeId, StoreId, StreamJoin, Suppress, WindowAggregate};
+use crate::{
+    Dedup, ForeignJoin, ForeignLookup, ForeignResolve, Grants, NodeId, StoreId, StreamJoin, Suppress, TableJoin,
+    TtlTable, VersionedTable, WindowAggregate,
+};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +115,19 @@ pub enum NodeKind {
     StreamJoin(Box<StreamJoin>),
     /// Holds updates of a table back.
     Suppress(Suppress),
+    /// A stream with a table, or two tables.
+    TableJoin(TableJoin),
+    /// Rows of a table under the key of their group, each with what it takes out and what it adds.
+    GroupTable(Selector),
+    /// Of the rows of a `GroupTable`: a count or a sum.
+    TableAggregate(Aggregate),
+    Dedup(Dedup),
+    TtlTable(TtlTable),
+    VersionedTable(VersionedTable),
+    /// Port 0 gives subscriptions, port 1 results that need no other table.
+    ForeignSubscribe(ForeignJoin),
+    ForeignLookup(ForeignLookup),
+    ForeignResolve(ForeignResolve),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

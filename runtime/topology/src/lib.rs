@@ -6,6 +6,7 @@
 mod compatibility;
 mod describe;
 pub mod description;
+mod foreign;
 pub mod grants;
 mod graph;
 mod names;
@@ -15,6 +16,7 @@ mod ports;
 mod projection;
 mod stream_join;
 mod suppress;
+mod table;
 mod validate;
 mod window;
 
@@ -22,6 +24,7 @@ mod window;
 mod tests;
 
 pub use compatibility::{Change, compatibility};
+pub use foreign::{ForeignJoin, ForeignLookup, ForeignResolve};
 pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{
     Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,
@@ -36,6 +39,7 @@ pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use projection::{JoinKind, Projection, Side};
 pub use stream_join::StreamJoin;
 pub use suppress::{Suppress, SuppressedWindow, Until, WhenFull};
+pub use table::{Dedup, TableJoin, TtlTable, VersionedTable};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 pub use window::{WindowAggregate, WindowKind, Windowing, Windows};
 

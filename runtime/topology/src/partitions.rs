@@ -164,7 +164,7 @@ impl Topology {
             .nodes
             .iter()
             .enumerate()
-            .filter(|(_, node)| !node.kind.stores().is_empty());
+            .filter(|(_, node)| node.kind.works_by_key());
         stateful
             .map(|(id, _)| (id, self.topics_above(id)))
             .filter(|(_, topics)| topics.len() > 1)

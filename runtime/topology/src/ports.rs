@@ -1,6 +1,6 @@
 //! What goes in and out of a node: ports, formats, stores.
 
-use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology};
+use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology, TtlTable, VersionedTable};
 
 impl NodeKind {
     /// One word for the kind, as `describe` prints it.
@@ -18,6 +18,15 @@ impl NodeKind {
             Self::WindowAggregate(window) => window.aggregate.function.word(),
             Self::StreamJoin(_) => "join",
             Self::Suppress(_) => "suppress",
+            Self::TableJoin(_) => "join",
+            Self::ForeignSubscribe(_) => "subscribe",
+            Self::ForeignLookup(_) => "look-up",
+            Self::ForeignResolve(_) => "resolve",
+            Self::Dedup(_) => "dedup",
+            Self::TtlTable(_) => "ttl-table",
+            Self::VersionedTable(_) => "versioned-table",
+            Self::GroupTable(_) => "group-table",
+            Self::TableAggregate(aggregate) => aggregate.function.word(),
         }
     }
 
@@ -25,7 +34,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
-            Self::StreamJoin(_) => 2,
+            Self::StreamJoin(_) | Self::TableJoin(_) | Self::ForeignLookup(_) | Self::ForeignResolve(_) => 2,
             _ => 1,
         }
     }
@@ -36,6 +45,7 @@ impl NodeKind {
             Self::Branch(branch) => branch.branches.len() + usize::from(branch.default.is_some()),
             Self::Sink(_) | Self::Repartition(_) => 0,
             Self::WindowAggregate(window) => 1 + usize::from(window.windowing.late),
+            Self::VersionedTable(_) | Self::ForeignSubscribe(_) => 2,
             _ => 1,
         }
     }
@@ -51,11 +61,18 @@ impl NodeKind {
                 None => None,
             },
             Self::WindowAggregate(_) if port == 1 => Some("late"),
+            Self::VersionedTable(_) => Some(if port == 0 { "all" } else { "latest" }),
+            Self::ForeignSubscribe(_) => Some(if port == 0 { "subscriptions" } else { "results" }),
             _ => None,
         }
     }
 
-    /// The stores that the node reads and writes.
+    /// Whether the node finds things by key, so that a key's rows must come to one task.
+    pub fn works_by_key(&self) -> bool {
+        matches!(self, Self::TableJoin(_) | Self::ForeignResolve(_)) || !self.stores().is_empty()
+    }
+
+    /// The stores that the node owns, and alone writes.
     pub fn stores(&self) -> Vec<StoreId> {
         match self {
             Self::Module(module) => module.stores.clone(),
@@ -64,6 +81,11 @@ impl NodeKind {
             Self::WindowAggregate(window) => vec![window.aggregate.store],
             Self::StreamJoin(join) => join.stores(),
             Self::Suppress(suppress) => vec![suppress.store],
+            Self::TableAggregate(aggregate) => vec![aggregate.store],
+            Self::Dedup(dedup) => vec![dedup.store],
+            Self::ForeignLookup(lookup) => vec![lookup.store],
+            Self::TtlTable(table) => vec![table.store, table.index],
+            Self::VersionedTable(table) => vec![table.store, table.history],
             _ => Vec::new(),
         }
     }
@@ -143,7 +165,7 @@ impl Topology {
         for _ in 0..=self.nodes.len() {
             let (found_key, found_value) = match &at.kind {
                 NodeKind::Source(source) => (Some(source.key), Some(source.value)),
-                NodeKind::Aggregate(aggregate) => {
+                NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate) => {
                     (self.stores.get(aggregate.store).map(|s| s.key), Some(aggregate.result))
                 }
                 NodeKind::ToTable { store } => (
@@ -156,10 +178,20 @@ impl Topology {
                     let key = self.stores.get(window.aggregate.store).map(|s| s.key);
                     (key, Some(window.aggregate.result))
                 }
+                NodeKind::TtlTable(TtlTable { store, .. }) | NodeKind::VersionedTable(VersionedTable { store, .. }) => {
+                    (
+                        self.stores.get(*store).map(|s| s.key),
+                        self.stores.get(*store).map(|s| s.value),
+                    )
+                }
+                NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => (Some(Format::Any), Some(Format::Any)),
+                NodeKind::ForeignResolve(resolve) => (Some(resolve.join.left_key), Some(Format::Json)),
+                NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),
+                NodeKind::TableJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),
-                NodeKind::Branch(_) | NodeKind::Merge => (None, None),
+                NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) => (None, None),
             };
             key = key.or(found_key);
             if let (Some(key), Some(value)) = (key, found_value) {

@@ -281,13 +281,23 @@ fn formats_at(
         NodeKind::Source(source) => (source.key, source.value),
         NodeKind::Sink(sink) => (sink.key, sink.value),
         NodeKind::Repartition(repartition) => (repartition.key, repartition.value),
-        NodeKind::Aggregate(aggregate) => of_store(aggregate.store).unwrap_or(text),
         NodeKind::Suppress(suppress) => (suppress.key, suppress.value),
         NodeKind::StreamJoin(join) => (join.key, Format::Json),
         NodeKind::WindowAggregate(_) if port == 1 => above(),
         NodeKind::WindowAggregate(window) => of_store(window.aggregate.store).unwrap_or(text),
+        NodeKind::TableJoin(join) => (join.key, Format::Json),
+        NodeKind::GroupTable(_) => (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes),
+        NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => {
+            (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes)
+        }
+        NodeKind::ForeignResolve(resolve) => (resolve.join.left_key, Format::Json),
+        NodeKind::TtlTable(table) => of_store(table.store).unwrap_or(text),
+        NodeKind::VersionedTable(table) => of_store(table.store).unwrap_or(text),
+        NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate) => {
+            of_store(aggregate.store).unwrap_or(text)
+        }
         NodeKind::ToTable { store } => of_store(*store).unwrap_or(text),
-        NodeKind::Branch(_) | NodeKind::Merge => above(),
+        NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) => above(),
         NodeKind::SelectKey(_) => (below(topology, id, port).map_or(Format::String, |f| f.0), above().1),
         NodeKind::Module(_) => {
             let (key, value) = declared.get(port).copied().unwrap_or((None, None));

@@ -11,7 +11,7 @@ use topology::{
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 11] = [
+pub const SHAPES: [&str; 15] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -22,6 +22,10 @@ pub const SHAPES: [&str; 11] = [
     "turns that cross a path",
     "windows and what follows them",
     "a join of two streams",
+    "a stream and a table",
+    "tables that join",
+    "a versioned table",
+    "a foreign key",
     "anything",
 ];
 
@@ -32,19 +36,19 @@ pub struct World {
     pub may_abort: bool,
 }
 
-struct Build<'a> {
-    dice: &'a mut Dice,
-    nodes: Vec<Node>,
+pub(super) struct Build<'a> {
+    pub(super) dice: &'a mut Dice,
+    pub(super) nodes: Vec<Node>,
     stores: Vec<Store>,
     modules: BTreeMap<usize, Config>,
     /// Percent of rows with schedules, drops, dead letters, fails, retries, traps.
     rates: [u64; 6],
 }
 
-type From = (usize, u32);
+pub(super) type From = (usize, u32);
 
 impl Build<'_> {
-    fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
+    pub(super) fn node(&mut self, kind: NodeKind, inputs: &[&[From]]) -> usize {
         let edges = (0..).zip(inputs).flat_map(|(to_port, from)| {
             from.iter().map(move |(from, from_port)| Edge {
                 from: *from,
@@ -62,7 +66,7 @@ impl Build<'_> {
         self.nodes.len() - 1
     }
 
-    fn source(&mut self, topics: &[&str]) -> usize {
+    pub(super) fn source(&mut self, topics: &[&str]) -> usize {
         let topics = topics.iter().map(|t| (*t).to_owned()).collect();
         let (key, value, start) = (Format::Bytes, Format::Bytes, Start::Earliest);
         self.node(
@@ -78,7 +82,7 @@ impl Build<'_> {
         )
     }
 
-    fn sink(&mut self, topic: &str, from: &[From]) -> usize {
+    pub(super) fn sink(&mut self, topic: &str, from: &[From]) -> usize {
         let (key, value) = (Format::Bytes, Format::Bytes);
         self.node(
             NodeKind::Sink(Sink {
@@ -91,7 +95,7 @@ impl Build<'_> {
         )
     }
 
-    fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
+    pub(super) fn store(&mut self, kind: StoreKind, emit: Emit) -> usize {
         let name = format!("store-{}", self.stores.len());
         self.stores.push(Store {
             changelog: format!("{name}-changelog"),
@@ -105,7 +109,7 @@ impl Build<'_> {
         self.stores.len() - 1
     }
 
-    fn module(&mut self, inputs: &[&[From]], outputs: u32, stores: &[usize]) -> usize {
+    pub(super) fn module(&mut self, inputs: &[&[From]], outputs: u32, stores: &[usize]) -> usize {
         let style = match self.dice.below(5) {
             0 if outputs == 1 => Style::Filter,
             1 => Style::Map,
@@ -239,6 +243,10 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "turns that cross a path" => crossing(&mut b),
         "windows and what follows them" => windows(&mut b),
         "a join of two streams" => streams(&mut b),
+        "a stream and a table" => super::tables::stream_and_table(&mut b),
+        "tables that join" => super::tables::joined_tables(&mut b),
+        "a versioned table" => super::tables::versioned(&mut b),
+        "a foreign key" => super::tables::foreign(&mut b),
         _ => anything(&mut b),
     }
     b.finish()

@@ -1,7 +1,7 @@
 //! Changes of single steps: modules, settings, edges.
 
 use super::{Change, NEW_PIPELINE};
-use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, Topology, WindowAggregate};
+use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology, WindowAggregate};
 
 pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
     for node in &old.nodes {
@@ -49,6 +49,7 @@ fn made_by_a_step(node: &Node) -> bool {
         NodeKind::Repartition(_) => true,
         NodeKind::Source(source) => source.kind == crate::SourceKind::Repartition,
         NodeKind::SelectKey(_) => node.name.ends_with("-select-key"),
+        NodeKind::GroupTable(_) => true,
         _ => false,
     }
 }
@@ -57,7 +58,7 @@ fn identity<'t>(topology: &'t Topology, node: &'t Node) -> Vec<&'t str> {
     match &node.kind {
         NodeKind::Repartition(repartition) => vec!["to", &repartition.topic],
         // The grouping of a renamed step must still be compared.
-        NodeKind::SelectKey(_) => match groups_of(topology, node) {
+        NodeKind::SelectKey(_) | NodeKind::GroupTable(_) => match groups_of(topology, node) {
             Some(topic) => vec!["key of", topic],
             None => Vec::new(),
         },
@@ -98,7 +99,28 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         (NodeKind::SelectKey(was), NodeKind::SelectKey(is)) if was != is => {
             selector(new, b, &was.word(), &is.word(), changes);
         }
-        (NodeKind::Aggregate(was), NodeKind::Aggregate(is)) if was.emit != is.emit => {
+        (NodeKind::Dedup(was), NodeKind::Dedup(is)) if was.within_ms != is.within_ms => {
+            changes.push(time("within", b, was.within_ms, is.within_ms));
+        }
+        (NodeKind::ForeignSubscribe(was), NodeKind::ForeignSubscribe(is)) if was.on != is.on => {
+            selector(new, b, &was.on.word(), &is.on.word(), changes);
+        }
+        (NodeKind::ForeignSubscribe(was), NodeKind::ForeignSubscribe(is)) if was != is => {
+            changes.push(Change::settings(label(b), "its terms", "other terms"));
+        }
+        (NodeKind::TtlTable(was), NodeKind::TtlTable(is)) if was.ttl_ms != is.ttl_ms => {
+            changes.push(time("ttl", b, was.ttl_ms, is.ttl_ms));
+        }
+        (NodeKind::VersionedTable(was), NodeKind::VersionedTable(is)) if was.history_ms != is.history_ms => {
+            changes.push(time("versioned", b, was.history_ms, is.history_ms));
+        }
+        (NodeKind::GroupTable(was), NodeKind::GroupTable(is)) if was != is => {
+            selector(new, b, &was.word(), &is.word(), changes);
+        }
+        (NodeKind::Aggregate(was), NodeKind::Aggregate(is))
+        | (NodeKind::TableAggregate(was), NodeKind::TableAggregate(is))
+            if was.emit != is.emit =>
+        {
             changes.push(Change::settings(format!("`emit` of {}", label(b)), emit(was), emit(is)));
         }
         (NodeKind::WindowAggregate(was), NodeKind::WindowAggregate(is)) => windowed(b, was, is, changes),
@@ -115,6 +137,14 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         }
         (NodeKind::Branch(was), NodeKind::Branch(is)) if was != is => {
             changes.push(Change::settings(label(b), "its conditions", "other conditions"));
+        }
+        (NodeKind::TableJoin(was), NodeKind::TableJoin(is)) if was.kind != is.kind || was.value != is.value => {
+            let what = |join: &TableJoin| format!("{} join", join.kind.word());
+            let (before, after) = match was.kind == is.kind {
+                true => ("its value".to_string(), "another value".to_string()),
+                false => (what(was), what(is)),
+            };
+            changes.push(Change::settings(label(b), before, after));
         }
         _ => {}
     }
@@ -133,6 +163,12 @@ fn windowed(node: &Node, was: &WindowAggregate, is: &WindowAggregate, changes: &
         let (before, after) = (emit(&was.aggregate), emit(&is.aggregate));
         changes.push(Change::settings(format!("`emit` of {}", label(node)), before, after));
     }
+}
+
+/// A setting that is a time.
+fn time(key: &str, node: &Node, was: i64, is: i64) -> Change {
+    let ms = |ms: i64| format!("{ms} ms");
+    Change::settings(format!("`{key}` of {}", label(node)), ms(was), ms(is))
 }
 
 fn formats(key: Format, value: Format) -> String {

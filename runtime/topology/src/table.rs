@@ -1,0 +1,114 @@
+//! Tables: joins with them, and who needs the values that their rows replace.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Format, JoinKind, NodeKind, Projection, StoreId, Topology};
+
+/// A join with a table. Port 0 takes the left side, port 1 the rows of the right table, each with what it replaces.
+///
+/// A stream on the left is joined with what the table holds; tables on both sides make a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableJoin {
+    pub kind: JoinKind,
+    /// The left table's; `None`: the left side is a stream.
+    pub left: Option<StoreId>,
+    /// The right table's.
+    pub right: StoreId,
+    pub value: Projection,
+    pub key: Format,
+    pub left_value: Format,
+    pub right_value: Format,
+    /// How long rows of the tables live.
+    #[serde(default)]
+    pub left_ttl_ms: Option<i64>,
+    #[serde(default)]
+    pub right_ttl_ms: Option<i64>,
+    /// The right table is looked up at the time of the stream's row.
+    #[serde(default)]
+    pub versions: Option<VersionedTable>,
+}
+
+/// The first row of each key within a time goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedup {
+    pub within_ms: i64,
+    pub store: StoreId,
+}
+
+/// A table whose rows live for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtlTable {
+    pub ttl_ms: i64,
+    pub store: StoreId,
+    /// Its rows by time.
+    pub index: StoreId,
+}
+
+/// A table that remembers what its rows were at an earlier time.
+///
+/// Port 0 gives all rows that were taken, port 1 those that are the latest of their key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedTable {
+    pub history_ms: i64,
+    /// The latest of each key.
+    pub store: StoreId,
+    /// All of them.
+    pub history: StoreId,
+}
+
+impl TableJoin {
+    /// The table at an input port.
+    pub fn table(&self, port: u32) -> Option<StoreId> {
+        match port {
+            0 => self.left,
+            _ => Some(self.right),
+        }
+    }
+}
+
+impl Topology {
+    /// By node: whether something downstream needs the values that its rows replace. Nodes are in topological order.
+    pub fn olds_wanted(&self) -> Vec<bool> {
+        let mut wanted = vec![false; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            let wants = wanted.get(id).copied().unwrap_or(false);
+            for edge in &node.inputs {
+                if node.kind.asks_for_olds(edge.to_port, wants)
+                    && let Some(above) = wanted.get_mut(edge.from)
+                {
+                    *above = true;
+                }
+            }
+        }
+        wanted
+    }
+}
+
+impl Topology {
+    /// For `describe`.
+    pub(crate) fn join_details(&self, join: &TableJoin) -> String {
+        let name = |store: StoreId| self.stores.get(store).map_or("?", |store| store.name.as_str());
+        let left = match join.left {
+            Some(store) => format!("table {}", name(store)),
+            None => "a stream".to_string(),
+        };
+        format!(
+            "{}, {left} with table {}, gives json",
+            join.kind.word(),
+            name(join.right)
+        )
+    }
+}
+
+impl NodeKind {
+    /// `wanted`: whether its own rows are to have them.
+    fn asks_for_olds(&self, port: u32, wanted: bool) -> bool {
+        match self {
+            Self::GroupTable(_) | Self::ForeignSubscribe(_) => true,
+            Self::ForeignLookup(_) | Self::ForeignResolve(_) => port == 1,
+            Self::TableJoin(join) => join.table(port).is_some(),
+            Self::Merge => wanted,
+            _ => false,
+        }
+    }
+}
