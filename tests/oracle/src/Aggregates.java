@@ -24,7 +24,8 @@ final class Aggregates {
         this.function = step.get("op").asText();
         this.of = step.path("of").asText("value");
         this.in = in;
-        this.given = Parts.isField(of) ? "json" : Parts.format(of, in.key(), in.value());
+        boolean kept = function.equals("first") || function.equals("last");
+        this.given = Parts.isField(of) ? (kept ? "string" : "json") : Parts.format(of, in.key(), in.value());
         this.result = result();
     }
 
@@ -69,13 +70,13 @@ final class Aggregates {
                 PipelineFile.duration(window.get("session")), grace(window));
             Materialized<Bytes, Bytes, SessionStore<Bytes, byte[]>> as = Materialized.as(name);
             as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);
-            if (window.has("retention")) as = as.withRetention(PipelineFile.duration(window.get("retention")));
+            as = as.withRetention(retention(window));
             return grouped.windowedBy(windows).emitStrategy(emit)
                 .aggregate(this::first, this::add, this::merge, Named.as(name), as);
         }
         Materialized<Bytes, Bytes, WindowStore<Bytes, byte[]>> as = Materialized.as(name);
         as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);
-        if (window.has("retention")) as = as.withRetention(PipelineFile.duration(window.get("retention")));
+        as = as.withRetention(retention(window));
         if (window.has("sliding")) {
             SlidingWindows windows = SlidingWindows.ofTimeDifferenceAndGrace(
                 PipelineFile.duration(window.get("sliding")), grace(window));
@@ -90,13 +91,21 @@ final class Aggregates {
         return grouped.windowedBy(windows).emitStrategy(emit).aggregate(this::first, this::add, Named.as(name), as);
     }
 
+    /**
+     * Without one, Kafka Streams keeps a window for its size and grace, and one that has not gone on when time jumps
+     * further than that never does.
+     */
+    private static Duration retention(JsonNode window) {
+        return window.has("retention") ? PipelineFile.duration(window.get("retention")) : Duration.ofDays(1);
+    }
+
     private static Duration grace(JsonNode window) {
         return PipelineFile.duration(window.get("grace"));
     }
 
     private Stream ofTable(String by, String key, boolean onCommit) {
         KGroupedTable<Bytes, Bytes> grouped = in.table().groupBy(
-            (k, v) -> KeyValue.pair(Parts.select(by, k, v), v), Grouped.with(name, Build.BYTES, Build.BYTES));
+            (k, v) -> KeyValue.pair(Parts.select(by, k, v), v), Grouped.with(name + "-by", Build.BYTES, Build.BYTES));
         Materialized<Bytes, Bytes, KeyValueStore<Bytes, byte[]>> as = Materialized.as(name);
         as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);
         return Stream.table(grouped.aggregate(this::first, this::add, this::subtract, Named.as(name), as),

@@ -43,7 +43,7 @@ final class Joins {
             .withStoreName(name);
         KStream<Bytes, Bytes> a = left.asRows().rows();
         KStream<Bytes, Bytes> b = right.asRows().rows();
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = this::joined;
+        ValueJoinerWithKey<Bytes, Bytes, Bytes, Bytes> joiner = this::joined;
         return switch (kind) {
             case "left" -> a.leftJoin(b, joiner, windows, how);
             case "outer" -> a.outerJoin(b, joiner, windows, how);
@@ -54,14 +54,14 @@ final class Joins {
     private KStream<Bytes, Bytes> streamTable() {
         Joined<Bytes, Bytes, Bytes> how = Joined.with(Build.BYTES, Build.BYTES, Build.BYTES, name);
         if (step.has("grace")) how = how.withGracePeriod(PipelineFile.duration(step.get("grace")));
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = this::joined;
+        ValueJoinerWithKey<Bytes, Bytes, Bytes, Bytes> joiner = this::joined;
         return kind.equals("left")
             ? left.asRows().rows().leftJoin(right.table(), joiner, how)
             : left.asRows().rows().join(right.table(), joiner, how);
     }
 
     private KTable<Bytes, Bytes> tables() {
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = this::joined;
+        ValueJoiner<Bytes, Bytes, Bytes> joiner = (a, b) -> joined(null, a, b);
         return switch (kind) {
             case "left" -> left.table().leftJoin(right.table(), joiner, Named.as(name), stored());
             case "outer" -> left.table().outerJoin(right.table(), joiner, Named.as(name), stored());
@@ -72,7 +72,7 @@ final class Joins {
     private KTable<Bytes, Bytes> foreign() {
         String on = step.get("on").asText();
         java.util.function.Function<Bytes, Bytes> other = value -> Parts.select(on, null, value);
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = this::joined;
+        ValueJoiner<Bytes, Bytes, Bytes> joiner = (a, b) -> joined(null, a, b);
         TableJoined<Bytes, Bytes> how = TableJoined.as(name);
         return kind.equals("left")
             ? left.table().leftJoin(right.table(), other, joiner, how, stored())
@@ -82,7 +82,7 @@ final class Joins {
     private KStream<Bytes, Bytes> global(GlobalKTable<Bytes, Bytes> global) {
         String on = step.path("on").asText("key");
         KeyValueMapper<Bytes, Bytes, Bytes> other = (k, v) -> Parts.select(on, k, v);
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = this::joined;
+        ValueJoiner<Bytes, Bytes, Bytes> joiner = (a, b) -> joined(null, a, b);
         return kind.equals("left")
             ? left.asRows().rows().leftJoin(global, other, joiner, Named.as(name))
             : left.asRows().rows().join(global, other, joiner, Named.as(name));
@@ -94,7 +94,8 @@ final class Joins {
     }
 
     /** Both sides, or the fields that `value` names. */
-    private Bytes joined(Bytes a, Bytes b) {
+    private Bytes joined(Bytes key, Bytes a, Bytes b) {
+        JsonNode k = Forms.decode(left.key(), key);
         String right = this.right == null ? "json" : this.right.value();
         JsonNode l = Forms.decode(left.value(), a);
         JsonNode r = Forms.decode(right, b);
@@ -103,12 +104,13 @@ final class Joins {
             made.set("left", l);
             made.set("right", r);
         } else {
-            step.get("value").properties().forEach(field -> made.set(field.getKey(), side(field.getValue().asText(), l, r)));
+            step.get("value").properties().forEach(field -> made.set(field.getKey(), side(field.getValue().asText(), k, l, r)));
         }
         return Forms.text(made.toString());
     }
 
-    private static JsonNode side(String part, JsonNode l, JsonNode r) {
+    private static JsonNode side(String part, JsonNode k, JsonNode l, JsonNode r) {
+        if (part.equals("key")) return k;
         if (part.equals("left")) return l;
         if (part.equals("right")) return r;
         return part.startsWith("left.") ? Parts.field(part.substring(5), l) : Parts.field(part.substring(6), r);

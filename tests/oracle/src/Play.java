@@ -10,6 +10,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.stream.Collectors;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.serialization.BytesDeserializer;
@@ -43,6 +44,10 @@ final class Play {
 
     Map<String, Row.Formats> outputs() {
         return build.outputs;
+    }
+
+    Set<String> late() {
+        return build.late;
     }
 
     List<JsonNode> topic(String name) {

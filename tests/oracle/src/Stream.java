@@ -2,6 +2,7 @@ import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Windowed;
+import org.apache.kafka.streams.kstream.internals.SessionWindow;
 
 /** What a source or step gives: a stream, a table, or a table of windows, and what its bytes are. */
 record Stream(
@@ -24,7 +25,7 @@ record Stream(
         return new Stream(null, null, windows, key, value, onCommit);
     }
 
-    /** A window's key is written as JSON: `{"key":…,"start":…,"end":…}`. */
+    /** A window's key is written as JSON: `{"key":…,"start":…}`, a session's with its `end`. */
     Stream asRows() {
         if (rows != null) return this;
         if (table != null) return rows(table.toStream(), key, value, onCommit);
@@ -35,9 +36,9 @@ record Stream(
     static Bytes windowed(String format, Windowed<Bytes> window) {
         var json = Forms.JSON.createObjectNode();
         json.set("key", Forms.decode(format, window.key()));
-        // An unlimited window has no end to speak of.
         json.put("start", window.window().start());
-        json.put("end", window.window().end());
+        // As the keys on the wire: of the windows of one step only sessions differ in length.
+        if (window.window() instanceof SessionWindow) json.put("end", window.window().end());
         return Forms.text(json.toString());
     }
 
