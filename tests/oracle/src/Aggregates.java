@@ -59,6 +59,11 @@ final class Aggregates {
     /** A record without what is aggregated is left out. */
     private KStream<Bytes, Bytes> known(KStream<Bytes, Bytes> rows) {
         if (function.equals("count") || of.equals("key")) return rows;
+        if (step.has("window")) {
+            // It moves time all the same: so it goes on under a key that `Stream` leaves out of what comes of it.
+            return rows.selectKey((k, v) -> k == null || Parts.select(of, k, v) != null ? k : Stream.LEFT_OUT,
+                Named.as(name + "-known"));
+        }
         return rows.filter((k, v) -> Parts.select(of, k, v) != null, Named.as(name + "-known"));
     }
 
@@ -70,13 +75,13 @@ final class Aggregates {
                 PipelineFile.duration(window.get("session")), grace(window));
             Materialized<Bytes, Bytes, SessionStore<Bytes, byte[]>> as = Materialized.as(name);
             as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);
-            as = as.withRetention(retention(window));
+            if (retention(window) != null) as = as.withRetention(retention(window));
             return grouped.windowedBy(windows).emitStrategy(emit)
                 .aggregate(this::first, this::add, this::merge, Named.as(name), as);
         }
         Materialized<Bytes, Bytes, WindowStore<Bytes, byte[]>> as = Materialized.as(name);
         as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);
-        as = as.withRetention(retention(window));
+        if (retention(window) != null) as = as.withRetention(retention(window));
         if (window.has("sliding")) {
             SlidingWindows windows = SlidingWindows.ofTimeDifferenceAndGrace(
                 PipelineFile.duration(window.get("sliding")), grace(window));
@@ -93,10 +98,11 @@ final class Aggregates {
 
     /**
      * Without one, Kafka Streams keeps a window for its size and grace, and one that has not gone on when time jumps
-     * further than that never does.
+     * further than that never does: so what is sent on close is kept for a day here.
      */
-    private static Duration retention(JsonNode window) {
-        return window.has("retention") ? PipelineFile.duration(window.get("retention")) : Duration.ofDays(1);
+    private Duration retention(JsonNode window) {
+        if (window.has("retention")) return PipelineFile.duration(window.get("retention"));
+        return step.path("emit").asText().equals("on-close") ? Duration.ofDays(1) : null;
     }
 
     private static Duration grace(JsonNode window) {
@@ -124,7 +130,7 @@ final class Aggregates {
     private Bytes add(Bytes key, Bytes value, Bytes soFar) {
         if (function.equals("count")) return plus(soFar, 1);
         Bytes part = Parts.select(of, key, value);
-        if (part == null) return soFar;
+        if (part == null || key.equals(Stream.LEFT_OUT)) return soFar;
         return switch (function) {
             case "first" -> soFar == null ? part : soFar;
             case "last" -> part;

@@ -13,6 +13,9 @@ record Stream(
         String value,
         boolean onCommit) {
 
+    /** Of rows that only move time. */
+    static final Bytes LEFT_OUT = Forms.text("\0left out");
+
     static Stream rows(KStream<Bytes, Bytes> rows, String key, String value, boolean onCommit) {
         return new Stream(rows, null, null, key, value, onCommit);
     }
@@ -30,7 +33,8 @@ record Stream(
         if (rows != null) return this;
         if (table != null) return rows(table.toStream(), key, value, onCommit);
         String of = key;
-        return rows(windows.toStream((window, v) -> windowed(of, window)), "json", value, onCommit);
+        KStream<Windowed<Bytes>, Bytes> known = windows.toStream().filter((window, v) -> !window.key().equals(LEFT_OUT));
+        return rows(known.selectKey((window, v) -> windowed(of, window)), "json", value, onCommit);
     }
 
     static Bytes windowed(String format, Windowed<Bytes> window) {
