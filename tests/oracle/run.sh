@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Plays the engine's cases on Kafka Streams' TopologyTestDriver, in one JVM, and prints what agrees.
 #   bash tests/oracle/run.sh [--quiet] [--show] [CASE | FOLDER]…     without one: all of tests/cases/engine
+#   bash tests/oracle/run.sh --random FOLDER SEED COUNT     writes COUNT drawn cases with what Kafka Streams makes of them;
+#                                                           `wasmill test FOLDER` then plays them on the engine
 # --show prints what Kafka Streams gives, as lines of expected.jsonl.
 # Java 17 and Maven have to be there. ORACLE_JAVA: options of the JVM.
 set -euo pipefail
@@ -25,7 +27,7 @@ options=()
 folders=0
 for argument in "$@"; do
   options+=("$argument")
-  [[ $argument = --* ]] || folders=1
+  [[ $argument = --* && $argument != --random ]] || folders=1
 done
 (( folders )) || options+=(tests/cases/engine)
 # shellcheck disable=SC2086

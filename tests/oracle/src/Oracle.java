@@ -19,6 +19,10 @@ public final class Oracle {
     private final List<String> failed = new ArrayList<>();
 
     public static void main(String[] arguments) throws IOException {
+        if (arguments.length == 4 && arguments[0].equals("--random")) {
+            RandomCases.write(Path.of(arguments[1]), Long.parseLong(arguments[2]), Integer.parseInt(arguments[3]));
+            return;
+        }
         Oracle oracle = new Oracle();
         boolean quiet = false;
         boolean show = false;
