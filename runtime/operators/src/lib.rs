@@ -1,16 +1,20 @@
-//! Native operators: selecting keys, branching, reducing per key, tables. Each takes a batch and gives columns.
+//! Native operators: selecting keys, branching, filters and maps by expressions, reducing per key, tables. Each takes a batch and gives columns.
 //!
 //! They are pure over [`state::Stores`]: no topics, no time but that of the rows, no order but that of the rows.
 //! Who calls them, when, and what happens with a row that fails is the task's.
 
 mod aggregate;
 mod branch;
+mod condition;
+mod map;
 mod select;
 mod select_key;
 mod table;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use condition::{Filtering, Routing};
+pub use map::Mapping;
 pub use select_key::KeySelector;
 pub use table::{Table, changed_rows};
 

@@ -242,6 +242,7 @@ impl<'f> Builder<'f> {
             }
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
+            Work::Stateless(part) => self.stateless(step, part, input, from),
             Work::Merge | Work::Module(_) | Work::Unknown => Outputs::Unknown,
         }
     }
@@ -386,6 +387,9 @@ impl<'f> Builder<'f> {
             let input = self.resolve(from);
             let key = self.sink_format("key", sink.key.as_ref(), input.key, from);
             let value = self.sink_format("value", sink.value.as_ref(), input.value, from);
+            if let Some((by, topics)) = &sink.route {
+                self.route(sink, by, topics, &input, (key, value));
+            }
             let Some(topic) = &sink.topic else { continue };
             self.check_own(topic);
             if let Some(read) = file

@@ -1,12 +1,13 @@
 //! `[steps.NAME]`: a native operator (`op`) or a module.
 
 use indexmap::IndexMap;
-use topology::{AggregateFunction, Emit, OnError, Predicate, Selector};
+use topology::{AggregateFunction, Emit, Expression, Format, OnError, Predicate, Selector};
 
 use crate::diagnostics::{Code, Diagnostic, meant};
 use crate::failures;
 use crate::file::{self, AggregatePart, Defaults, Inputs, ModulePart, Part, StepPart, StorePart, Work};
 use crate::reader::{Reader, Text};
+use crate::stateless;
 use crate::tree::{Kind, Table, to_json};
 
 const OPS: &[&str] = &[
@@ -21,6 +22,15 @@ const OPS: &[&str] = &[
     "branch",
     "merge",
     "to-table",
+    "filter",
+    "filter-not",
+    "map",
+    "map-values",
+    "flat-map",
+    "flat-map-values",
+    "peek",
+    "repartition",
+    "to-stream",
 ];
 const OPS_LATER: &[&str] = &[
     "join",
@@ -28,17 +38,10 @@ const OPS_LATER: &[&str] = &[
     "reduce",
     "cogroup",
     "suppress",
-    "filter",
-    "map",
-    "map-values",
-    "flat-map",
-    "flat-map-values",
     "window",
     "mean",
     "distinct",
     "top",
-    "repartition",
-    "to-stream",
 ];
 const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
@@ -180,7 +183,15 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             };
         }
         "select-key" => {
-            reader.keys(table, "a `select-key` step", &[STEP, &["by"]].concat(), &[]);
+            reader.keys(
+                table,
+                "a `select-key` step",
+                &[STEP, &["by", "key", "key-result"]].concat(),
+                &[],
+            );
+            if table.get("key").is_some() && table.get("by").is_none() {
+                return stateless::key_by_expression(table, reader);
+            }
             return by(table, reader).map_or(Work::Unknown, |by| Work::SelectKey { by });
         }
         "branch" => {
@@ -206,6 +217,9 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             return Work::ToTable {
                 partitions: file::partitions(table, reader),
             };
+        }
+        other if stateless::OPS.contains(&other) => {
+            return stateless::read(&op, table, reader).unwrap_or(Work::Unknown);
         }
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));
@@ -289,7 +303,7 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
         reader.keys(
             row,
             "a branch",
-            &["name", "of", "equals", "starts-with", "exists"],
+            &["name", "of", "equals", "starts-with", "exists", "where"],
             &["matches", "above", "below"],
         );
         let Some(name) = reader.text(row, "name") else {
@@ -305,7 +319,8 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
         };
         file::check_name(&name, reader);
         if let Some(predicate) = predicate(row, value.span.clone(), reader) {
-            let of = row.get("of").map_or(value.span.clone(), |of| of.span.clone());
+            let of = row.get("of").or(row.get("where"));
+            let of = of.map_or(value.span.clone(), |of| of.span.clone());
             branches.push((name, predicate, of));
         }
     }
@@ -317,6 +332,12 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
 }
 
 fn predicate(row: &Table, span: crate::tree::Span, reader: &mut Reader) -> Option<Predicate> {
+    if row.get("where").is_some() && row.get("of").is_none() {
+        // What its key and value are is filled in where the step is built.
+        let text = reader.text(row, "where")?.text;
+        let (key, value) = (Format::Any, Format::Any);
+        return Some(Predicate::Where(Expression { text, key, value }));
+    }
     let of = match row.get("of") {
         Some(value) => file::selector(value, "`of`", reader)?.selector,
         None => {
@@ -324,7 +345,7 @@ fn predicate(row: &Table, span: crate::tree::Span, reader: &mut Reader) -> Optio
                 &span,
                 "a branch",
                 "of",
-                "say `of = \"key\"`, `\"value\"` or `\"value.FIELD\"`",
+                "say `of = \"key\"`, `\"value\"` or `\"value.FIELD\"`, or an expression: `where = \"…\"`",
             );
             return None;
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, Table};
+use operators::{Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, Table};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, StoreKind, SubTopology, Topology};
 
@@ -38,6 +38,9 @@ pub enum Work {
     Branch(Branching),
     Merge,
     SelectKey(KeySelector),
+    Filter(Filtering),
+    Map(Mapping),
+    Route(Routing),
     Aggregate(Aggregator),
     Table(Table),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
@@ -248,6 +251,12 @@ fn plan_node(id: NodeId, node: &Node, stores: &Stores, outputs: &mut Outputs<'_>
         }
         NodeKind::Merge => Work::Merge,
         NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
+        NodeKind::Filter(filter) => Work::Filter(Filtering::new(filter)),
+        NodeKind::Map(map) => Work::Map(Mapping::new(map)),
+        NodeKind::Route(route) => {
+            ports = route.topics.len();
+            Work::Route(Routing::new(route))
+        }
         NodeKind::Repartition(r) => Work::Output {
             topic: outputs.number(&r.topic)?,
             keyed: true,

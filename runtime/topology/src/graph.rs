@@ -1,6 +1,6 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
-use crate::{Grants, NodeId, StoreId};
+use crate::{Expression, Filter, Grants, Map, NodeId, Route, StoreId};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,10 @@ pub enum NodeKind {
         store: StoreId,
     },
     Sink(Sink),
+    Filter(Filter),
+    Map(Map),
+    /// To one of several sinks.
+    Route(Route),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,6 +281,7 @@ pub enum Predicate {
     Exists {
         of: Selector,
     },
+    Where(Expression),
 }
 
 /// A part of a row.

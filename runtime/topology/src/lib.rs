@@ -6,6 +6,7 @@
 mod compatibility;
 mod describe;
 pub mod description;
+mod expression;
 pub mod grants;
 mod graph;
 mod names;
@@ -18,6 +19,7 @@ mod validate;
 mod tests;
 
 pub use compatibility::{Change, compatibility};
+pub use expression::{Expression, Filter, Map, Route, Shape};
 pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{
     Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,

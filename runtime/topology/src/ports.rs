@@ -15,6 +15,9 @@ impl NodeKind {
             Self::Aggregate(aggregate) => aggregate.function.word(),
             Self::ToTable { .. } => "to-table",
             Self::Sink(_) => "sink",
+            Self::Filter(_) => "filter",
+            Self::Map(_) => "map",
+            Self::Route(_) => "route",
         }
     }
 
@@ -31,6 +34,7 @@ impl NodeKind {
             Self::Module(module) => module.outputs.len(),
             Self::Branch(branch) => branch.branches.len() + usize::from(branch.default.is_some()),
             Self::Sink(_) | Self::Repartition(_) => 0,
+            Self::Route(route) => route.topics.len(),
             _ => 1,
         }
     }
@@ -45,6 +49,7 @@ impl NodeKind {
                 None if port == branch.branches.len() => branch.default.as_deref(),
                 None => None,
             },
+            Self::Route(route) => route.topics.get(port).map(String::as_str),
             _ => None,
         }
     }
@@ -129,6 +134,8 @@ impl Topology {
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),
                 NodeKind::Branch(_) | NodeKind::Merge => (None, None),
+                NodeKind::Map(map) => (Some(map.key_format), Some(map.value_format)),
+                NodeKind::Filter(_) | NodeKind::Route(_) => (None, None),
             };
             key = key.or(found_key);
             if let (Some(key), Some(value)) = (key, found_value) {

@@ -109,6 +109,9 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         (NodeKind::Branch(was), NodeKind::Branch(is)) if was != is => {
             changes.push(Change::settings(label(b), "its conditions", "other conditions"));
         }
+        (was, is) if was.expressions() != is.expressions() => {
+            changes.push(Change::settings(label(b), "its expressions", "other expressions"));
+        }
         _ => {}
     }
 }
