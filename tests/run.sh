@@ -47,6 +47,10 @@ done
 
 bash tests/guests/stamps.sh
 
+section "the engine's cases on Kafka Streams"
+# Says so where Java or Maven are missing.
+bash tests/oracle/run.sh --quiet tests/cases/engine tests/oracle/ahead
+
 section "examples"
 for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich; do
   folder=examples/${example%/*}

@@ -4,12 +4,13 @@ use record::Batch;
 use serde_json::Value;
 use topology::{Branch, Predicate, Selector};
 
+use crate::Error;
+use crate::condition::Condition;
 use crate::select::{field, select};
-use crate::{Error, Stage};
 
 #[derive(Clone, Debug)]
 pub struct Branching {
-    predicates: Vec<Predicate>,
+    conditions: Vec<Condition>,
     /// Port of the default branch.
     default: Option<u32>,
 }
@@ -17,7 +18,11 @@ pub struct Branching {
 impl Branching {
     pub fn new(branch: &Branch) -> Self {
         Self {
-            predicates: branch.branches.iter().map(|(_, predicate)| predicate.clone()).collect(),
+            conditions: branch
+                .branches
+                .iter()
+                .map(|(_, predicate)| Condition::new(predicate))
+                .collect(),
             default: branch.default.as_ref().map(|_| branch.branches.len() as u32),
         }
     }
@@ -25,17 +30,12 @@ impl Branching {
     /// The port of each row; `None`: it matches nothing and there is no default branch.
     ///
     /// # Errors
-    /// [`Error::Row`] for a value that is not JSON where a field of it is asked for.
+    /// [`Error::Row`] for a value that is not JSON where a field of it is asked for, or a condition that fails.
     pub fn ports(&self, batch: &Batch) -> Result<Vec<Option<u32>>, Error> {
         (0..batch.len())
             .map(|row| {
-                for (port, predicate) in self.predicates.iter().enumerate() {
-                    let matches = holds(predicate, batch, row).map_err(|reason| Error::Row {
-                        row: row as u32,
-                        stage: Stage::Deserialization,
-                        reason,
-                    })?;
-                    if matches {
+                for (port, condition) in self.conditions.iter().enumerate() {
+                    if condition.holds(batch, row)? {
                         return Ok(Some(port as u32));
                     }
                 }
@@ -45,8 +45,10 @@ impl Branching {
     }
 }
 
-fn holds(predicate: &Predicate, batch: &Batch, row: usize) -> Result<bool, String> {
+/// What needs no expression.
+pub fn holds(predicate: &Predicate, batch: &Batch, row: usize) -> Result<bool, String> {
     match predicate {
+        Predicate::Where(expression) => Err(format!("`{}` was not compiled", expression.text)),
         Predicate::Exists { of } => Ok(select(of, batch, row)?.is_some()),
         Predicate::StartsWith { of, prefix } => {
             Ok(select(of, batch, row)?.is_some_and(|bytes| bytes.starts_with(prefix.as_bytes())))

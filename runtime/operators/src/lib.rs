@@ -1,4 +1,4 @@
-//! Native operators: selecting keys, branching, reducing per key, tables. Each takes a batch and gives columns.
+//! Native operators: selecting keys, branching, filters and maps by expressions, reducing per key, tables. Each takes a batch and gives columns.
 //!
 //! They are pure over [`state::Stores`]: no topics, no time but that of the rows, no order but that of the rows.
 //! Who calls them, when, and what happens with a row that fails is the task's.
@@ -6,9 +6,11 @@
 mod aggregate;
 mod branch;
 mod change;
+mod condition;
 mod dedup;
 mod foreign;
 mod group_table;
+mod map;
 mod on_table;
 mod projection;
 mod select;
@@ -24,9 +26,11 @@ mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use condition::{Filtering, Routing};
 pub use dedup::Deduplicator;
 pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
 pub use group_table::TableGrouper;
+pub use map::Mapping;
 pub use on_table::on_table;
 pub use projection::Projector;
 pub use select_key::KeySelector;

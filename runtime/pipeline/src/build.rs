@@ -232,6 +232,7 @@ impl<'f> Builder<'f> {
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
             Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,
             Work::Suppress(part) => self.suppress(step, part, input, from),
+            Work::Stateless(part) => self.stateless(step, part, input, from),
         }
     }
 
@@ -380,6 +381,9 @@ impl<'f> Builder<'f> {
             let input = self.resolve(from);
             let key = self.sink_format("key", sink.key.as_ref(), input.key, from);
             let value = self.sink_format("value", sink.value.as_ref(), input.value, from);
+            if let Some((by, topics)) = &sink.route {
+                self.route(sink, by, topics, &input, (key, value));
+            }
             let Some(topic) = &sink.topic else { continue };
             self.check_own(topic);
             if let Some(read) = file

@@ -9,6 +9,7 @@ use topology::{
 use crate::diagnostics::{Code, Diagnostic};
 use crate::failures::{self, DeadLettersPart};
 use crate::reader::{Reader, Text};
+use crate::stateless::Stateless;
 use crate::tree::{Kind, Span, Table, Value};
 use crate::{sinks, sources, steps};
 
@@ -98,6 +99,7 @@ pub enum Work {
     Dedup {
         within_ms: i64,
     },
+    Stateless(Stateless),
     /// Not supported yet or not readable, and reported: what comes out of it is unknown.
     Unknown,
 }
@@ -143,6 +145,8 @@ pub struct SinkPart {
     pub name: Text,
     pub from: Option<Text>,
     pub topic: Option<Text>,
+    /// The topic by expression, and all that it may be.
+    pub route: Option<(Text, Vec<Text>)>,
     pub key: Option<(Format, Span)>,
     pub value: Option<(Format, Span)>,
     pub create: Option<CreateTopic>,

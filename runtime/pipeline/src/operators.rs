@@ -130,16 +130,24 @@ impl Builder<'_> {
             }
             seen.push(name);
         }
-        for (_, predicate, span) in branches {
-            let (Predicate::Equals { of, .. } | Predicate::StartsWith { of, .. } | Predicate::Exists { of }) =
-                predicate;
-            self.part_format(
-                &Part {
-                    selector: of.clone(),
-                    span: span.clone(),
-                },
-                &input,
-            );
+        let mut conditions = Vec::new();
+        for (name, predicate, span) in branches {
+            let predicate = match predicate {
+                Predicate::Where(expression) => {
+                    let text = Text {
+                        text: expression.text.clone(),
+                        span: span.clone(),
+                    };
+                    Predicate::Where(self.expression(&text, &input, false))
+                }
+                Predicate::Equals { of, .. } | Predicate::StartsWith { of, .. } | Predicate::Exists { of } => {
+                    let selector = of.clone();
+                    let span = span.clone();
+                    self.part_format(&Part { selector, span }, &input);
+                    predicate.clone()
+                }
+            };
+            conditions.push((name.text.clone(), predicate));
         }
         let ports = branches
             .iter()
@@ -148,10 +156,7 @@ impl Builder<'_> {
             .map(|name| name.text.clone());
         let ports: Vec<String> = ports.collect();
         let kind = NodeKind::Branch(Branch {
-            branches: branches
-                .iter()
-                .map(|(name, predicate, _)| (name.text.clone(), predicate.clone()))
-                .collect(),
+            branches: conditions,
             default: default.map(|name| name.text.clone()),
         });
         let node = self.node(&step.name.text, kind, vec![feed(&input, 0)]);

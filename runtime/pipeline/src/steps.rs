@@ -1,12 +1,13 @@
 //! `[steps.NAME]`: a native operator (`op`) or a module.
 
 use indexmap::IndexMap;
-use topology::{AggregateFunction, Emit, OnError, Predicate, Selector};
+use topology::{AggregateFunction, Emit, Expression, Format, OnError, Predicate, Selector};
 
 use crate::diagnostics::{Code, Diagnostic, meant};
 use crate::failures;
 use crate::file::{self, AggregatePart, Defaults, Inputs, ModulePart, Part, StepPart, StorePart, Work};
 use crate::reader::{Reader, Text};
+use crate::stateless;
 use crate::tree::{Kind, Table, to_json};
 
 const OPS: &[&str] = &[
@@ -24,23 +25,17 @@ const OPS: &[&str] = &[
     "join",
     "suppress",
     "dedup",
-];
-const OPS_LATER: &[&str] = &[
-    "aggregate",
-    "reduce",
-    "cogroup",
     "filter",
+    "filter-not",
     "map",
     "map-values",
     "flat-map",
     "flat-map-values",
-    "window",
-    "mean",
-    "distinct",
-    "top",
+    "peek",
     "repartition",
     "to-stream",
 ];
+const OPS_LATER: &[&str] = &["aggregate", "reduce", "cogroup", "window", "mean", "distinct", "top"];
 pub(crate) const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
     "op",
@@ -177,7 +172,15 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             };
         }
         "select-key" => {
-            reader.keys(table, "a `select-key` step", &[STEP, &["by"]].concat(), &[]);
+            reader.keys(
+                table,
+                "a `select-key` step",
+                &[STEP, &["by", "key", "key-result"]].concat(),
+                &[],
+            );
+            if table.get("key").is_some() && table.get("by").is_none() {
+                return stateless::key_by_expression(table, reader);
+            }
             return by(table, reader).map_or(Work::Unknown, |by| Work::SelectKey { by });
         }
         "branch" => {
@@ -208,6 +211,9 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
         "suppress" => return crate::suppress::read(table, reader),
         "dedup" => return crate::tables::read_dedup(table, reader),
         "join" => return crate::joins::read(table, reader),
+        other if stateless::OPS.contains(&other) => {
+            return stateless::read(&op, table, reader).unwrap_or(Work::Unknown);
+        }
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));
             return Work::Unknown;
@@ -295,7 +301,7 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
         reader.keys(
             row,
             "a branch",
-            &["name", "of", "equals", "starts-with", "exists"],
+            &["name", "of", "equals", "starts-with", "exists", "where"],
             &["matches", "above", "below"],
         );
         let Some(name) = reader.text(row, "name") else {
@@ -311,7 +317,8 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
         };
         file::check_name(&name, reader);
         if let Some(predicate) = predicate(row, value.span.clone(), reader) {
-            let of = row.get("of").map_or(value.span.clone(), |of| of.span.clone());
+            let of = row.get("of").or(row.get("where"));
+            let of = of.map_or(value.span.clone(), |of| of.span.clone());
             branches.push((name, predicate, of));
         }
     }
@@ -323,6 +330,12 @@ fn branch(table: &Table, reader: &mut Reader) -> Work {
 }
 
 fn predicate(row: &Table, span: crate::tree::Span, reader: &mut Reader) -> Option<Predicate> {
+    if row.get("where").is_some() && row.get("of").is_none() {
+        // What its key and value are is filled in where the step is built.
+        let text = reader.text(row, "where")?.text;
+        let (key, value) = (Format::Any, Format::Any);
+        return Some(Predicate::Where(Expression { text, key, value }));
+    }
     let of = match row.get("of") {
         Some(value) => file::selector(value, "`of`", reader)?.selector,
         None => {
@@ -330,7 +343,7 @@ fn predicate(row: &Table, span: crate::tree::Span, reader: &mut Reader) -> Optio
                 &span,
                 "a branch",
                 "of",
-                "say `of = \"key\"`, `\"value\"` or `\"value.FIELD\"`",
+                "say `of = \"key\"`, `\"value\"` or `\"value.FIELD\"`, or an expression: `where = \"…\"`",
             );
             return None;
         }

@@ -135,6 +135,15 @@ impl Builder<'_> {
             self.reader.report(problem.hint(hint));
             return Outputs::Unknown;
         }
+        if let Some(NodeKind::WindowAggregate(_) | NodeKind::Suppress(_)) = self.nodes.get(input.node).map(|n| &n.kind)
+        {
+            self.no_table(
+                &input,
+                from,
+                "a table of windows is aggregated by taking out old results, which",
+            );
+            return Outputs::Unknown;
+        }
         let name = &step.name.text;
         let group_key = self.part_format(&part.by, &input);
         let of = part.of.clone().unwrap_or(Part {

@@ -240,6 +240,14 @@ fn inherited_headers(input: Option<&Batch>, causes: Option<&[u32]>) -> Option<He
     })
 }
 
+/// Numbers of rows among those of their cause, where a cause has several.
+pub fn repeated(causes: &[u32]) -> Option<Vec<u32>> {
+    causes
+        .windows(2)
+        .any(|pair| pair.first() == pair.last())
+        .then(|| ordinals(causes))
+}
+
 /// Numbers the rows of each cause.
 pub fn ordinals(causes: &[u32]) -> Vec<u32> {
     let mut last = None;

@@ -149,7 +149,14 @@ impl Floor<'_> {
                 return answer::by_port(&rows.batch, &Lineage::default(), &targets, planned.ports.len())
                     .map_err(|e| Halt::Stop(Error::Contract(e)));
             }
+            Work::Route(routing) => {
+                let targets = routing.ports(&rows.batch).map_err(|e| fault(e, node, rows))?;
+                return answer::by_port(&rows.batch, &Lineage::default(), &targets, planned.ports.len())
+                    .map_err(|e| Halt::Stop(Error::Contract(e)));
+            }
             Work::SelectKey(selector) => selector.apply(&rows.batch),
+            Work::Filter(filtering) => filtering.apply(&rows.batch),
+            Work::Map(mapping) => mapping.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
             Work::Suppress(suppressor) => {
@@ -183,11 +190,12 @@ impl Floor<'_> {
         if applied.rows.is_empty() {
             return Ok(Vec::new());
         }
+        let ordinals = applied.causes.as_deref().and_then(answer::repeated);
         one(
             applied.rows,
             Lineage {
                 causes: applied.causes,
-                ordinals: None,
+                ordinals,
             },
         )
     }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use operators::{Aggregator, Branching, KeySelector, StreamJoiner, Suppressor, Table, WindowAggregator};
+use operators::{
+    Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
+};
 use record::TopicPartition;
 use topology::{Emit, ModuleStep, Node, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
@@ -39,6 +41,9 @@ pub enum Work {
     Branch(Branching),
     Merge,
     SelectKey(KeySelector),
+    Filter(Filtering),
+    Map(Mapping),
+    Route(Routing),
     Aggregate(Aggregator),
     Table(Table),
     Windows(WindowAggregator),
@@ -279,6 +284,12 @@ fn plan_node(
         }
         NodeKind::Merge => Work::Merge,
         NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
+        NodeKind::Filter(filter) => Work::Filter(Filtering::new(filter)),
+        NodeKind::Map(map) => Work::Map(Mapping::new(map)),
+        NodeKind::Route(route) => {
+            ports = route.topics.len();
+            Work::Route(Routing::new(route))
+        }
         NodeKind::Repartition(r) => Work::Output {
             topic: outputs.number(&r.topic)?,
             keyed: true,

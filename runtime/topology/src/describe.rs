@@ -75,6 +75,9 @@ impl Topology {
             }
             NodeKind::Aggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::ToTable { store } => format!("store {}", self.store_name(*store)),
+            NodeKind::Filter(filter) => filter_details(filter),
+            NodeKind::Map(map) => map_details(map),
+            NodeKind::Route(route) => format!("to the topic that `{}` gives", route.topic.text),
             NodeKind::Sink(sink) => format!("topic {}, {} -> {}", sink.topic, sink.key.word(), sink.value.word()),
             NodeKind::Suppress(suppress) => {
                 format!("{}, store {}", suppress.describe(), self.store_name(suppress.store))
@@ -204,6 +207,9 @@ fn policy(node: &Node) -> Vec<String> {
         {
             vec![format!("on error: {}", node.on_error.word())]
         }
+        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) if node.on_error != OnError::Stop => {
+            vec![format!("on error: {}", node.on_error.word())]
+        }
         _ => Vec::new(),
     }
 }
@@ -314,6 +320,40 @@ impl Predicate {
             Self::Equals { of, value } => format!("{} = {value}", of.word()),
             Self::StartsWith { of, prefix } => format!("{} starts with {prefix:?}", of.word()),
             Self::Exists { of } => format!("{} exists", of.word()),
+            Self::Where(expression) => format!("`{}`", expression.text),
+        }
+    }
+}
+
+fn filter_details(filter: &crate::Filter) -> String {
+    let not = if filter.not { "not " } else { "" };
+    format!("rows with {not}{}", filter.condition.word())
+}
+
+fn map_details(map: &crate::Map) -> String {
+    let mut parts = Vec::new();
+    if let Some(each) = &map.each {
+        parts.push(format!("for each of `{}`", each.text));
+    }
+    for (what, shape) in [("key", &map.key), ("value", &map.value)] {
+        if let Some(shape) = shape {
+            parts.push(format!("{what} is {}", shape.word()));
+        }
+    }
+    parts.join(", ")
+}
+
+impl crate::Shape {
+    fn word(&self) -> String {
+        match self {
+            Self::Expression(expression) => format!("`{}`", expression.text),
+            Self::Object(fields) => {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|(name, shape)| format!("{name}: {}", shape.word()))
+                    .collect();
+                format!("{{ {} }}", fields.join(", "))
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Dedup, ForeignJoin, ForeignLookup, ForeignResolve, Grants, NodeId, StoreId, StreamJoin, Suppress, TableJoin,
-    TtlTable, VersionedTable, WindowAggregate,
+    Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
+    StreamJoin, Suppress, TableJoin, TtlTable, VersionedTable, WindowAggregate,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,10 @@ pub enum NodeKind {
     ForeignSubscribe(ForeignJoin),
     ForeignLookup(ForeignLookup),
     ForeignResolve(ForeignResolve),
+    Filter(Filter),
+    Map(Map),
+    /// To one of several sinks.
+    Route(Route),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +314,7 @@ pub enum Predicate {
     Exists {
         of: Selector,
     },
+    Where(Expression),
 }
 
 /// A part of a row.

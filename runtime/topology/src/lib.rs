@@ -6,6 +6,7 @@
 mod compatibility;
 mod describe;
 pub mod description;
+mod expression;
 mod foreign;
 pub mod grants;
 mod graph;
@@ -24,6 +25,7 @@ mod window;
 mod tests;
 
 pub use compatibility::{Change, compatibility};
+pub use expression::{Expression, Filter, Map, Route, Shape};
 pub use foreign::{ForeignJoin, ForeignLookup, ForeignResolve};
 pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{

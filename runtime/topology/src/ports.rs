@@ -27,6 +27,9 @@ impl NodeKind {
             Self::VersionedTable(_) => "versioned-table",
             Self::GroupTable(_) => "group-table",
             Self::TableAggregate(aggregate) => aggregate.function.word(),
+            Self::Filter(_) => "filter",
+            Self::Map(_) => "map",
+            Self::Route(_) => "route",
         }
     }
 
@@ -46,6 +49,7 @@ impl NodeKind {
             Self::Sink(_) | Self::Repartition(_) => 0,
             Self::WindowAggregate(window) => 1 + usize::from(window.windowing.late),
             Self::VersionedTable(_) | Self::ForeignSubscribe(_) => 2,
+            Self::Route(route) => route.topics.len(),
             _ => 1,
         }
     }
@@ -63,6 +67,7 @@ impl NodeKind {
             Self::WindowAggregate(_) if port == 1 => Some("late"),
             Self::VersionedTable(_) => Some(if port == 0 { "all" } else { "latest" }),
             Self::ForeignSubscribe(_) => Some(if port == 0 { "subscriptions" } else { "results" }),
+            Self::Route(route) => route.topics.get(port).map(String::as_str),
             _ => None,
         }
     }
@@ -192,6 +197,8 @@ impl Topology {
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),
                 NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) => (None, None),
+                NodeKind::Map(map) => (Some(map.key_format), Some(map.value_format)),
+                NodeKind::Filter(_) | NodeKind::Route(_) => (None, None),
             };
             key = key.or(found_key);
             if let (Some(key), Some(value)) = (key, found_value) {

@@ -52,15 +52,17 @@ fn reaches(metadata: &Metadata, from: &str) -> BTreeSet<String> {
 const OWNERS: [(&str, &[&str]); 5] = [
     ("wasmtime", &["sandbox"]),
     ("tokio-rustls", &["outbound"]),
+    ("cel", &["expressions"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka-sys", &["kafka"]),
     ("rocksdb", &["rocks", "local"]),
 ];
 
 /// The pure crates reach none of these.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "record",
     "topology",
+    "expressions",
     "pipeline",
     "state",
     "operators",

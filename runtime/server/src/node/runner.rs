@@ -461,7 +461,8 @@ impl StreamThread {
         options.headers = topology.dead_letters.is_some()
             || topology.nodes.iter().any(|n| match &n.kind {
                 NodeKind::Module(step) => step.needs_headers,
-                _ => false,
+                // A word that only looks so costs a little and no more.
+                kind => kind.expressions().iter().any(|e| e.text.contains("headers")),
             });
         options.steps = steps::watch(self.index);
         options.ballot = self.shared.ballot.clone();

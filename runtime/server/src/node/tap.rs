@@ -297,7 +297,10 @@ fn formats_at(
             of_store(aggregate.store).unwrap_or(text)
         }
         NodeKind::ToTable { store } => of_store(*store).unwrap_or(text),
-        NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) => above(),
+        NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) | NodeKind::Filter(_) | NodeKind::Route(_) => {
+            above()
+        }
+        NodeKind::Map(map) => (map.key_format, map.value_format),
         NodeKind::SelectKey(_) => (below(topology, id, port).map_or(Format::String, |f| f.0), above().1),
         NodeKind::Module(_) => {
             let (key, value) = declared.get(port).copied().unwrap_or((None, None));

@@ -146,6 +146,9 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             };
             changes.push(Change::settings(label(b), before, after));
         }
+        (was, is) if was.expressions() != is.expressions() => {
+            changes.push(Change::settings(label(b), "its expressions", "other expressions"));
+        }
         _ => {}
     }
 }
