@@ -20,6 +20,7 @@ mod call;
 mod error;
 mod failure;
 mod metrics;
+mod migrate;
 mod options;
 mod plan;
 mod punctuate;
@@ -37,6 +38,7 @@ mod windows;
 
 pub use error::Error;
 pub use metrics::{Metrics, NodeMetrics};
+pub use migrate::{MIGRATED_BYTES_MAX, Rewrite};
 pub use options::{Buffered, Options, Ran, Staged, TaskId, TaskIdError, To};
 pub use processor::Processor;
 pub use swap::Measured;

@@ -7,6 +7,7 @@ use topology::NodeId;
 
 use crate::error::Error;
 use crate::failure::Trouble;
+use crate::migrate::Rewrite;
 use crate::plan::Work;
 use crate::processor::Processor;
 use crate::task::Task;
@@ -54,6 +55,21 @@ impl Task {
         marker: Option<&[u8]>,
         wall_time: i64,
     ) -> Result<(), Error> {
+        self.switch_migrating(processors, &[], marker, wall_time)
+    }
+
+    /// As [`Task::switch`], with stores that the new code writes anew before it opens.
+    ///
+    /// # Errors
+    /// As [`Task::switch`]; entries that do not go through `migrate`, or are more than
+    /// [`MIGRATED_BYTES_MAX`](crate::MIGRATED_BYTES_MAX).
+    pub fn switch_migrating(
+        &mut self,
+        processors: HashMap<NodeId, Box<dyn Processor>>,
+        rewrites: &[Rewrite],
+        marker: Option<&[u8]>,
+        wall_time: i64,
+    ) -> Result<(), Error> {
         if self.uncommitted() {
             return Err(Error::Contract(format!("task {} has uncommitted work", self.id)));
         }
@@ -61,7 +77,8 @@ impl Task {
         let nodes = self.put(processors, true)?;
         let savepoint = self.context.stores.savepoint();
         self.context.schedules.savepoint();
-        let opened = nodes.iter().try_for_each(|node| self.open(*node, wall_time));
+        let rewritten = self.rewrite(rewrites);
+        let opened = rewritten.and_then(|()| nodes.iter().try_for_each(|node| self.open(*node, wall_time)));
         let written = opened.and_then(|()| self.set_marker(marker));
         if let Err(error) = written {
             self.context.stores.rollback_to(&savepoint);

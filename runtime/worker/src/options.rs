@@ -53,8 +53,7 @@ pub trait TaskFactory: Send {
 
     /// Opens the task's directory and makes its processors, in exactly these `versions` (steps that are not named run
     /// what the topology says). Called again after [`Task::close`] of the last one, for the same id when a task is
-    /// reopened. `record` is what the thread has read of the pipeline; while it names migrations of stores of this task,
-    /// their new physical stores follow the others, in the record's order.
+    /// reopened. `record` is what the thread has read of the pipeline.
     fn make(&mut self, id: TaskId, record: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError>;
 
     /// Processors for the steps of the task that run another version in `to` than in `from`: verified against digest,

@@ -3,6 +3,7 @@
 
 use crate::dice::Dice;
 use crate::swap::{Code, Manner, ORIGIN, VERSION};
+use arrow_array::BinaryArray;
 use record::{BatchBuilder, Headers};
 use std::collections::BTreeMap;
 use task::processor::{Answer, Context, Emission, Emitted, Failure, Input, Now, RowOutcome};
@@ -158,19 +159,31 @@ impl Splitter {
         vec![header(VERSION, self.code.version.to_string()), header(ORIGIN, origin)]
     }
 
-    fn count_row(context: &mut Context, key: &[u8], timestamp: i64) -> Result<(), Failure> {
+    fn count_row(&self, context: &mut Context, key: &[u8], timestamp: i64) -> Result<(), Failure> {
         let host = |e: state::Error| Failure::Host(e.to_string());
         let store = context.store_of[0];
         let old = context
             .stores
             .read(store, key, |v| v.map(<[u8]>::to_vec))
             .map_err(host)?;
-        let old = old.map_or(0, |v| u64::from_be_bytes(v.try_into().expect("8 bytes")));
+        let old = old.map_or(0, |v| count(&v, self.code.schema));
         context
             .stores
-            .write(store, key, Some(&(old + 1).to_be_bytes()), timestamp)
+            .write(store, key, Some(&entry(old + 1, self.code.schema)), timestamp)
             .map_err(host)
     }
+}
+
+/// A count as code of a schema keeps it: only code of that schema may read it.
+fn entry(count: u64, schema: u32) -> Vec<u8> {
+    [&count.to_be_bytes()[..], &schema.to_be_bytes()[..]].concat()
+}
+
+fn count(entry: &[u8], schema: u32) -> u64 {
+    let (count, tag) = entry.split_at(8);
+    let tag = u32::from_be_bytes(tag.try_into().expect("a schema has 4 bytes"));
+    assert_eq!(tag, schema, "code of schema {schema} reads an entry of schema {tag}");
+    u64::from_be_bytes(count.try_into().expect("a count has 8 bytes"))
 }
 
 fn trap() -> Failure {
@@ -219,7 +232,7 @@ impl Processor for Splitter {
                 ));
                 break;
             }
-            Self::count_row(context, key, rows.timestamps()[row])?;
+            self.count_row(context, key, rows.timestamps()[row])?;
             for word in text.split(' ') {
                 causes.push(row as u32);
                 words.push(Some(word.as_bytes()), Some(word.as_bytes()), 0);
@@ -246,6 +259,19 @@ impl Processor for Splitter {
 
     fn punctuate(&mut self, _: &mut Context, _: Now, _: &str) -> Result<Emission, Failure> {
         Ok(Emission::default())
+    }
+
+    fn migrate(
+        &mut self,
+        _: u32,
+        schema: u32,
+        keys: &BinaryArray,
+        values: &BinaryArray,
+    ) -> Result<(BinaryArray, BinaryArray), Failure> {
+        let values = values
+            .iter()
+            .map(|v| entry(count(v.expect("never null"), schema), self.code.schema));
+        Ok((keys.clone(), values.map(Some).collect()))
     }
 
     fn renew(&mut self) -> Result<(), Failure> {

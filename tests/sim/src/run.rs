@@ -180,7 +180,8 @@ impl Scene {
             threads: case.threads,
         };
         prepare(&settings);
-        let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only);
+        let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only)
+            .migrating(case.guarantee == Guarantee::ExactlyOnce);
         lead.write(&settings.world);
         let nodes = (1..=case.nodes).map(|n| Node::new(&format!("n{n}"))).collect();
         Self {

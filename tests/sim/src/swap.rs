@@ -10,7 +10,9 @@ use uuid::Uuid;
 use worker::control::{self, PipelineRecord};
 use worker::placement::{self, Record, View};
 use worker::swap::drive::{self, Step};
-use worker::swap::{Bounds, Change, ModuleVersion, Outcome, Part, Phase, Probation, ReportState, Swap, Versions};
+use worker::swap::{
+    Bounds, Change, Migration, ModuleVersion, Outcome, Part, Phase, Probation, ReportState, Swap, Versions,
+};
 
 pub const STEP: &str = "split";
 /// Header of a row that the module sent on: the version that did, and the input record that it came of.
@@ -49,12 +51,15 @@ const MANNERS: [Manner; 6] = [
 pub struct Code {
     pub version: u32,
     pub manner: Manner,
+    /// Of the module's store.
+    pub schema: u32,
 }
 
 impl Code {
     pub const FIRST: Self = Self {
         version: 1,
         manner: Manner::Good,
+        schema: 1,
     };
 
     /// The code of the module step by the versions that a task was given.
@@ -62,10 +67,12 @@ impl Code {
         let Some(version) = versions.get(STEP) else {
             return Self::FIRST;
         };
-        let manner = MANNERS.into_iter().find(|m| format!("{m:?}") == version.digest);
+        let (manner, schema) = version.digest.split_once('/').expect("a digest has two parts");
+        let manner = MANNERS.into_iter().find(|m| format!("{m:?}") == manner);
         Self {
             version: version.version.parse().unwrap(),
             manner: manner.unwrap(),
+            schema: schema.parse().unwrap(),
         }
     }
 
@@ -73,7 +80,7 @@ impl Code {
         ModuleVersion {
             name: STEP.into(),
             version: self.version.to_string(),
-            digest: format!("{:?}", self.manner),
+            digest: format!("{:?}/{}", self.manner, self.schema),
         }
     }
 }
@@ -90,6 +97,8 @@ pub struct Lead {
     newest: u32,
     left: u32,
     only: Option<Manner>,
+    /// Some of its versions have another schema.
+    migrates: bool,
     /// Task 0_0 failed under these versions, and never said that it had switched.
     unpublished: BTreeSet<u32>,
     switched: BTreeSet<u32>,
@@ -100,6 +109,7 @@ impl Lead {
     /// `swaps`: how many it begins; `only`: all of this kind.
     pub fn new(record: PipelineRecord, dice: Dice, swaps: u32, only: Option<Manner>) -> Self {
         Self {
+            migrates: false,
             record,
             dice,
             newest: 1,
@@ -109,6 +119,12 @@ impl Lead {
             switched: BTreeSet::new(),
             began: None,
         }
+    }
+
+    /// Some of its versions write the module's store with another schema.
+    #[must_use]
+    pub fn migrating(self, migrates: bool) -> Self {
+        Self { migrates, ..self }
     }
 
     /// Nothing is under way, and nothing is to come.
@@ -131,7 +147,8 @@ impl Lead {
             None => return,
             Some(swap) => {
                 let mood = trouble && self.only.is_none() && swap.phase != Phase::RollingBack;
-                let asked = mood && self.dice.chance(0.03);
+                // What was migrated cannot be asked back.
+                let asked = mood && swap.migrations.is_empty() && self.dice.chance(0.03);
                 let back = || Step::RollBack {
                     reason: "asked for".into(),
                 };
@@ -154,8 +171,9 @@ impl Lead {
     fn newest_traps(&self) -> bool {
         let swap = self.record.swap.as_ref();
         swap.is_some_and(|s| {
-            let to = &s.steps[STEP].to.digest;
-            *to == format!("{:?}", Manner::Trap) || *to == format!("{:?}", Manner::TrapIn0)
+            let traps = [Manner::Trap, Manner::TrapIn0];
+            let digest = &s.steps[STEP].to.digest;
+            traps.iter().any(|m| digest.starts_with(&format!("{m:?}/")))
         })
     }
 
@@ -214,11 +232,23 @@ impl Lead {
             n if n < MANNERS.len() => MANNERS[n],
             _ => Manner::Good,
         });
+        let from = self.record.versions[STEP].clone();
+        let from_schema = Code::of(&self.record.versions).schema;
+        // With these manners no task ever has to go back after another has committed.
+        let harmless = matches!(manner, Manner::Good | Manner::Closed | Manner::Absent) || self.only.is_some();
+        let migrates = self.migrates && harmless && dice.chance(0.5);
         let to = Code {
             version: self.newest,
             manner,
+            schema: from_schema + u32::from(migrates),
         };
-        let from = self.record.versions[STEP].clone();
+        let migration = migrates.then(|| Migration {
+            step: STEP.to_owned(),
+            store: "split-seen".to_owned(),
+            store_of_module: 0,
+            from_schema,
+            to_schema: to.schema,
+        });
         let swap = Swap {
             id: Uuid::from_u128(u128::from(self.newest) << 64 | 0x5a),
             steps: [(STEP.to_owned(), Change { from, to: to.module() })].into(),
@@ -228,7 +258,7 @@ impl Lead {
             }],
             phase: Phase::Switching,
             phase_at: now,
-            shadow: self.only.is_none() && dice.chance(0.2),
+            shadow: self.only.is_none() && !migrates && dice.chance(0.2),
             canary: (self.only.is_none() && dice.chance(0.25)).then_some(1),
             probation: Probation {
                 ms: if self.only.is_some() {
@@ -241,7 +271,7 @@ impl Lead {
             watch_ms: [0, 50, 300][dice.below(3)],
             bounds: Bounds {
                 // A good version may trap: with 0 allowed, it goes back too.
-                traps: if manner == Manner::Good && dice.chance(0.7) {
+                traps: if manner == Manner::Good && (migrates || dice.chance(0.7)) {
                     1_000
                 } else {
                     0
@@ -250,7 +280,7 @@ impl Lead {
                 latency_of_rows: 2,
                 ..Bounds::default()
             },
-            migrations: Vec::new(),
+            migrations: migration.into_iter().collect(),
             reason: None,
             began_at: now,
             why: "swap".into(),

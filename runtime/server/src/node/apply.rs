@@ -3,7 +3,7 @@
 //! A first apply makes the topics, resolves start positions to numbers and commits them to the still empty group, and
 //! only then writes the record that lets nodes join (design §13). Every step may be repeated.
 
-use super::swap::{applied, migrated};
+use super::swap::applied;
 use super::topics::cleanup_named;
 use super::{Node, lock};
 use crate::api::{ApplyRequest, KeptVersions, Plan, PlannedChange, SwapRequest};
@@ -130,9 +130,6 @@ impl Node {
         if request.versions == KeptVersions::Running && !stale.is_empty() {
             let kept = applied::kept(request, &stale).map_err(|e| Refusal::invalid("invalid-pipeline", e))?;
             topology = self.parse(&kept)?;
-        }
-        if let Some(entry) = &there {
-            migrated::keep_places(&entry.details.topology, &mut topology);
         }
         let counts = self.counts(&topology)?;
         let partitions = topology

@@ -46,7 +46,7 @@ impl Node {
     ) -> Result<api::Swap, Refusal> {
         let entry = self.entry(name)?;
         let id = Uuid::new_v4();
-        let ready = self.prepare_swap(&entry, request, id)?;
+        let ready = self.prepare_swap(&entry, request)?;
         if ready.changes.is_empty() {
             return Ok(api::Swap {
                 pipeline: name.to_owned(),
@@ -58,7 +58,6 @@ impl Node {
         }
         let (prepared, notes) = (ready.prepared.clone(), ready.notes.clone());
         let swap = recorded(&entry, request, &ready, id, why)?;
-        self.create_changelogs(&ready.next, &swap)?;
         self.record_swap(name, &entry, swap, ready, file)?;
         self.reconcile();
         Ok(api::Swap {

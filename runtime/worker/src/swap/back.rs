@@ -8,6 +8,10 @@ use crate::options::{Error, Now, Prepare};
 use crate::worker::Worker;
 use task::{Task, TaskId};
 
+/// The contract has no `migrate` to a lower schema.
+const MIGRATED: &str = "the store was migrated by the new version, which has committed since: the old one cannot read \
+                        it, and the task is paused\nhint: apply the new version, or a later one, as a new pipeline";
+
 impl Worker {
     /// The record is rolling back: every task of the swap runs `from`, and reports it.
     pub(crate) fn go_back(&mut self, now: Now, swap: &Swap) -> Result<bool, Error> {
@@ -47,6 +51,14 @@ impl Worker {
             else {
                 continue;
             };
+            if swap.migrates(task) {
+                slot.trouble = Some(MIGRATED.to_owned());
+                if let Some(part) = &mut slot.part {
+                    let reason = MIGRATED.to_owned();
+                    part.state = State::Broken { reason };
+                }
+                continue;
+            }
             let back = match task.can_switch_back() {
                 true => {
                     task.switch_back();
@@ -80,6 +92,8 @@ impl Worker {
         for slot in self.slots.values().filter(|s| s.is_running()) {
             match &slot.part {
                 Some(part) if matches!(part.state, State::Back) => {}
+                // It has said so, and the others are not to be disturbed again.
+                Some(_) if slot.trouble.as_deref() == Some(MIGRATED) => {}
                 Some(part) if part.runs_to() => back.push(slot.id),
                 Some(_) => still.push(slot.id),
                 None => {}

@@ -1,7 +1,7 @@
 //! What a task runs when it starts: the record says it, and while tasks switch, the task's own marker.
 
 use super::marker::Marker;
-use super::terms::{Phase, Versions};
+use super::terms::{Phase, Swap, Versions};
 use super::thread::same_code;
 use crate::control::PipelineRecord;
 use crate::mutant::Mutant;
@@ -54,17 +54,20 @@ impl Worker {
     }
 }
 
+fn has_switched(task: &mut Task, swap: &Swap) -> Result<bool, task::Error> {
+    let marker = task.marker()?.and_then(|m| Marker::decode(&m));
+    Ok(marker.and_then(|m| m.switched_by(swap.id)).is_some())
+}
+
 fn versions(record: &PipelineRecord, id: TaskId, task: &mut Task) -> Result<Versions, task::Error> {
     let Some(swap) = record.swap.as_ref().filter(|s| s.concerns(id)) else {
         return Ok(record.versions.clone());
     };
     let to = match swap.phase {
-        Phase::RollingBack => false,
+        // What was migrated and committed is for `to` alone; the task says so and waits.
+        Phase::RollingBack => swap.migrates(task) && has_switched(task, swap)?,
         Phase::Watching => true,
-        Phase::Switching => {
-            let marker = task.marker()?.and_then(|m| Marker::decode(&m));
-            marker.and_then(|m| m.switched_by(swap.id)).is_some()
-        }
+        Phase::Switching => has_switched(task, swap)?,
     };
     Ok(if to {
         swap.versions(&record.versions)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use task::TaskId;
+use task::{Rewrite, Task, TaskId};
 use uuid::Uuid;
 
 /// Entries of [`PipelineRecord::history`](crate::control::PipelineRecord::history) that are kept: the record is read
@@ -108,7 +108,8 @@ pub struct Part {
     pub tasks: i32,
 }
 
-/// A store whose schema changes: its entries go through the new version's `migrate` into a new physical store.
+/// A store whose schema changes: its entries go through the new version's `migrate` in each task's first transaction
+/// under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {
     pub step: String,
@@ -118,21 +119,6 @@ pub struct Migration {
     pub store_of_module: u32,
     pub from_schema: u32,
     pub to_schema: u32,
-    /// Changelog of the new physical store: [`Migration::changelog`]. The server creates it before it records the swap.
-    pub changelog: String,
-}
-
-impl Migration {
-    /// The changelog of what swap `id` makes of a store; the swap's id in it keeps leftovers of another swap apart.
-    pub fn changelog(pipeline: &str, store: &str, id: Uuid) -> String {
-        topology::changelog_topic(pipeline, &Self::physical(store, id))
-    }
-
-    /// Name of the physical store that swap `id` makes of `store`.
-    pub fn physical(store: &str, id: Uuid) -> String {
-        let id = id.simple().to_string();
-        format!("{store}-{}", id.get(..12).unwrap_or(&id))
-    }
 }
 
 /// One exchange of versions.
@@ -201,6 +187,21 @@ impl Swap {
 
     pub fn switches(&self, task: TaskId) -> bool {
         self.switching().any(|t| t == task)
+    }
+
+    /// Whether stores of the task are written anew.
+    pub(crate) fn migrates(&self, task: &Task) -> bool {
+        let of = |step: &str| self.migrations.iter().any(|m| m.step == step);
+        task.module_steps().any(of)
+    }
+
+    pub(crate) fn rewrites(&self) -> Vec<Rewrite> {
+        let rewrite = |m: &Migration| Rewrite {
+            step: m.step.clone(),
+            store: m.store_of_module,
+            from_schema: m.from_schema,
+        };
+        self.migrations.iter().map(rewrite).collect()
     }
 
     /// `of` with `to` for the steps that it exchanges.

@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use task::{Task, TaskId};
 use uuid::Uuid;
 
-/// A running task keeps its stores as they are.
-const NO_MIGRATION: &str = "the new version wants its stores with another schema, and stores of a running task are not \
-                            migrated yet\nhint: keep the schema, or apply it as a new pipeline";
+/// Half of a migration could be committed.
+const NO_MIGRATION: &str = "stores are migrated in one transaction, and the pipeline's guarantee is at-least-once\n\
+                            hint: keep the schema, or set `guarantee = \"exactly-once\"`";
 
 /// What the thread knows of the swap that the record names.
 pub(crate) struct Exchange {
@@ -259,6 +259,7 @@ impl Worker {
             return Ok(false);
         };
         let to = swap.versions(&record.versions);
+        let exactly_once = self.exactly_once();
         let mut refused = Vec::new();
         let mut worked = false;
         for slot in self.slots.values_mut() {
@@ -268,7 +269,7 @@ impl Worker {
             if !running || !matches!(part.state, State::Preparing) || !wanted {
                 continue;
             }
-            if !swap.migrations.is_empty() {
+            if !exactly_once && slot.task.as_ref().is_some_and(|task| swap.migrates(task)) {
                 // Nothing was touched: the store stays as it is.
                 refused.push((slot.id, NO_MIGRATION.to_owned()));
                 continue;
@@ -343,6 +344,7 @@ impl Worker {
         let Some(record) = &self.record else { return Ok(()) };
         let to = swap.versions(&record.versions);
         let mark = !self.mutant(Mutant::MarkerAfterwards);
+        let rewrites = swap.rewrites();
         let mut failed = None;
         for slot in self.slots.values_mut().filter(|s| s.is_running()) {
             let (Some(part), Some(task)) = (&mut slot.part, &mut slot.task) else {
@@ -356,7 +358,7 @@ impl Worker {
                     let own = ends.iter().filter(|(p, _)| of_task(p)).map(|(p, e)| (p.clone(), *e));
                     let own = own.collect();
                     let marker = mark.then(|| Marker::switched(swap.id, &own).encode());
-                    if let Err(error) = task.switch(processors, marker.as_deref(), now.wall_ms) {
+                    if let Err(error) = task.switch_migrating(processors, &rewrites, marker.as_deref(), now.wall_ms) {
                         failed = Some((slot.id, error.to_string()));
                         break;
                     }

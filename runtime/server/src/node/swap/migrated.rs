@@ -1,46 +1,32 @@
-//! Stores whose entries a swap writes anew: where they lie, and whether the new version can read the old entries.
+//! Stores whose entries a swap writes anew: whether the new version can read the old entries.
 
 use super::fit;
 use super::prepare::{module_steps, refusal};
 use crate::api::SwapPrepared;
 use crate::node::Node;
-use crate::node::apply::internal_topic;
-use crate::node::topics::cleanup_named;
 use crate::refusal::Refusal;
 use crate::registry::PipelineEntry;
 use arrow_array::{Array, BinaryArray};
-use broker::NewTopic;
 use state::Bounds;
-use topology::Topology;
-use uuid::Uuid;
-use worker::swap::{Migration, Swap};
+use topology::{Guarantee, StoreKind, Topology};
+use worker::swap::Migration;
 
 /// Entries of each store that `migrate` is tried on before anything is exchanged.
 const TRIED_MAX: usize = 1_000;
 
-/// Whether stream threads take stores through `migrate`. Without it state would be left behind, so nothing is begun.
-const TASKS_MIGRATE: bool = false;
-
-/// A store that a swap has migrated lies under another name than the file says: `next`, made of the file, takes over
-/// where the stores of the running topology lie.
-pub(crate) fn keep_places(running: &Topology, next: &mut Topology) {
-    for store in &mut next.stores {
-        if let Some(old) = running.stores.iter().find(|old| old.name == store.name) {
-            store.changelog.clone_from(&old.changelog);
-        }
-    }
-}
-
 impl Node {
-    /// What is to be migrated by swap `id`, after a trial on entries of the running tasks; `next` gets the new places.
+    /// What is to be migrated, after a trial on entries of the running tasks.
     pub(super) fn try_migrations(
         &self,
         entry: &PipelineEntry,
-        next: &mut Topology,
-        id: Uuid,
+        next: &Topology,
         wanted: &[fit::Migration],
         prepared: &mut [SwapPrepared],
     ) -> Result<Vec<Migration>, Refusal> {
+        if !wanted.is_empty() && next.guarantee != Guarantee::ExactlyOnce {
+            let text = "stores are migrated in one transaction, which needs `guarantee = \"exactly-once\"`";
+            return Err(refusal(entry, text));
+        }
         let mut migrations = Vec::new();
         for migration in wanted {
             let found = place(next, &migration.store);
@@ -51,18 +37,10 @@ impl Node {
                 )
             })?;
             let tried = self.try_migrate(entry, next, &step, store_of_module, migration)?;
-            if !TASKS_MIGRATE {
-                let text = format!(
-                    "store `{}` needs a migration, which tasks cannot do yet",
-                    migration.store
-                );
-                return Err(refusal(entry, &text));
-            }
             for done in prepared.iter_mut().filter(|done| done.step == step) {
                 done.migrated += tried;
             }
             migrations.push(Migration {
-                changelog: Migration::changelog(&next.name, &migration.store, id),
                 step,
                 store: migration.store.clone(),
                 store_of_module,
@@ -70,36 +48,7 @@ impl Node {
                 to_schema: migration.to,
             });
         }
-        for migration in &migrations {
-            for store in next.stores.iter_mut().filter(|store| store.name == migration.store) {
-                store.changelog.clone_from(&migration.changelog);
-            }
-        }
         Ok(migrations)
-    }
-
-    /// The changelogs of what is written anew, before the record that names them.
-    pub(super) fn create_changelogs(&self, next: &Topology, swap: &Swap) -> Result<(), Refusal> {
-        if swap.migrations.is_empty() {
-            return Ok(());
-        }
-        let counts = self.counts(next)?;
-        let plan = next.partition_counts(&|topic| counts.get(topic).copied());
-        let plan = plan.map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Refusal::invalid("invalid-pipeline", problems.join("\n"))
-        })?;
-        let of_swap = |name: &str| swap.migrations.iter().any(|migration| migration.changelog == name);
-        let mut topics = Vec::new();
-        for topic in plan.internal.iter().filter(|topic| of_swap(&topic.name)) {
-            let cleanup = cleanup_named(Some(topic.cleanup))?;
-            topics.push(NewTopic {
-                settings: topic.settings.clone(),
-                ..internal_topic(topic.name.clone(), topic.partitions, cleanup)
-            });
-        }
-        self.broker.admin()?.create(&topics)?;
-        Ok(())
     }
 
     fn try_migrate(
@@ -126,7 +75,12 @@ impl Node {
                 continue;
             };
             let (mut keys, mut values) = (Vec::new(), Vec::new());
+            let timestamped = next
+                .stores
+                .iter()
+                .any(|s| s.name == migration.store && s.kind == StoreKind::Timestamped);
             let mut take = |key: &[u8], value: &[u8]| {
+                let value = if timestamped { state::split(value).1 } else { value };
                 keys.push(Some(key.to_vec()));
                 values.push(Some(value.to_vec()));
                 keys.len() < TRIED_MAX

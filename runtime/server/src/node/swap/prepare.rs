@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use task::{Task, TaskId};
 use topology::{ModuleStep, NodeKind, Topology};
-use uuid::Uuid;
 use worker::control::State;
 use worker::swap::{Migration, ModuleVersion, Part, Versions};
 
@@ -52,12 +51,7 @@ pub(super) fn module_steps(topology: &Topology) -> impl Iterator<Item = (&str, &
 
 impl Node {
     /// Prepares what `request` asks for; nothing changes where every step runs it already.
-    pub(super) fn prepare_swap(
-        &self,
-        entry: &PipelineEntry,
-        request: &SwapRequest,
-        id: Uuid,
-    ) -> Result<Ready, Refusal> {
+    pub(super) fn prepare_swap(&self, entry: &PipelineEntry, request: &SwapRequest) -> Result<Ready, Refusal> {
         swappable(entry)?;
         let running = versions_of(&entry.details.topology);
         let mut chosen: BTreeMap<String, ModuleRecord> = BTreeMap::new();
@@ -74,7 +68,7 @@ impl Node {
             }
             chosen.insert(step.clone(), module);
         }
-        self.ready(entry, &running, &chosen, notes, id)
+        self.ready(entry, &running, &chosen, notes)
     }
 
     fn ready(
@@ -83,7 +77,6 @@ impl Node {
         running: &Versions,
         chosen: &BTreeMap<String, ModuleRecord>,
         mut notes: Vec<String>,
-        id: Uuid,
     ) -> Result<Ready, Refusal> {
         let mut prepared = Vec::new();
         for (step, module) in chosen {
@@ -98,7 +91,7 @@ impl Node {
                 ..SwapPrepared::default()
             });
         }
-        let mut next = self.with_modules(entry, running, chosen)?;
+        let next = self.with_modules(entry, running, chosen)?;
         let Fit {
             migrations,
             notes: more,
@@ -110,7 +103,7 @@ impl Node {
         notes.extend(more);
         let parts = parts(entry, &next, chosen.keys());
         self.open_on_trial(entry, &next, &parts, &mut prepared)?;
-        let migrations = self.try_migrations(entry, &mut next, id, &migrations, &mut prepared)?;
+        let migrations = self.try_migrations(entry, &next, &migrations, &mut prepared)?;
         let change = |(step, module): (&String, &ModuleRecord)| {
             let from = running.get(step)?.clone();
             let to = ModuleVersion {
@@ -167,9 +160,7 @@ impl Node {
             vars: entry.details.vars.clone(),
             ..ApplyRequest::default()
         };
-        let mut next = self.parse(&request)?;
-        super::migrated::keep_places(&entry.details.topology, &mut next);
-        Ok(next)
+        self.parse(&request)
     }
 
     /// Opens an instance for one task of each part, on empty stores: a version that refuses its settings, or traps in
