@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use driver::{Driver, NewProcessor, Piped, Record, RestoreFrom};
 use serde_json::{Value, json};
-use topology::{Format, NodeKind, SourceKind, Topology};
+use state::Layout;
+use topology::{Format, NodeKind, SourceKind, Topology, WindowKind};
 
 fn topology(folder: &Path) -> Topology {
     let text = fs::read_to_string(folder.join("pipeline.toml")).unwrap();
@@ -53,7 +54,23 @@ fn decode(format: Format, bytes: Option<&[u8]>) -> Value {
         Format::I64 => json!(i64::from_be_bytes(bytes.try_into().unwrap())),
         Format::F64 => json!(f64::from_be_bytes(bytes.try_into().unwrap())),
         Format::Json => serde_json::from_slice(bytes).unwrap(),
-        _ => json!(String::from_utf8_lossy(bytes)),
+        windowed => match windowed.unwindowed() {
+            Some((plain, kind)) => decode_windowed(plain, kind, bytes),
+            None => json!(String::from_utf8_lossy(bytes)),
+        },
+    }
+}
+
+fn decode_windowed(plain: Format, kind: WindowKind, bytes: &[u8]) -> Value {
+    let layout = match kind {
+        WindowKind::Time => Layout::Window,
+        WindowKind::Session => Layout::Session { segment_ms: 1 },
+    };
+    let parts = layout.read_wire(bytes).unwrap();
+    let key = decode(plain, Some(parts.key));
+    match kind {
+        WindowKind::Time => json!({ "key": key, "start": parts.start }),
+        WindowKind::Session => json!({ "key": key, "start": parts.start, "end": parts.end }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What one evaluation costs: `cargo run -p expressions --example figures`.
+//! What one evaluation costs: `cargo run -p expressions --example evaluation_cost`.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::hint::black_box;
