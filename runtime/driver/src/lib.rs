@@ -139,8 +139,9 @@ impl Driver {
         let (slot, local) = self.topology.sub_topologies.iter().enumerate().find_map(held)?;
         let entries = self.slots.get(slot)?.entries(local);
         let wire = |key: Vec<u8>| layout.map_or_else(|| key.clone(), |layout| layout.wire(&key));
-        let shown = entries.into_iter().map(|(key, stored)| (wire(key), stored));
-        let shown = shown.map(|(key, stored)| match timestamped {
+        let mut entries: Vec<_> = entries.into_iter().map(|(key, stored)| (wire(key), stored)).collect();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let shown = entries.into_iter().map(|(key, stored)| match timestamped {
             true => {
                 let (timestamp, value) = split(&stored);
                 StoreEntry {

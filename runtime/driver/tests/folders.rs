@@ -74,7 +74,10 @@ fn decode_windowed(plain: Format, kind: WindowKind, bytes: &[u8]) -> Value {
     }
 }
 
-fn formats(topology: &Topology) -> (BTreeMap<String, (Format, Format)>, BTreeMap<String, (Format, Format)>) {
+/// Of keys and values, by topic.
+type Formats = BTreeMap<String, (Format, Format)>;
+
+fn formats(topology: &Topology) -> (Formats, Formats) {
     let (mut inputs, mut outputs) = (BTreeMap::new(), BTreeMap::new());
     for node in &topology.nodes {
         match &node.kind {
@@ -143,7 +146,7 @@ fn play(folder: &Path, at_once: usize) -> Vec<String> {
     compare(folder, &driver, &outputs)
 }
 
-fn compare(folder: &Path, driver: &Driver, outputs: &BTreeMap<String, (Format, Format)>) -> Vec<String> {
+fn compare(folder: &Path, driver: &Driver, outputs: &Formats) -> Vec<String> {
     let expected = lines(&folder.join("expected.jsonl"));
     let mut wrong = Vec::new();
     for (topic, (key, value)) in outputs {

@@ -48,7 +48,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Option<WindowPart> {
         if word == "unlimited" {
             return unlimited(&value.span, on_close, late, reader);
         }
-        let hint = meant(word, ["unlimited"].into_iter()).unwrap_or_else(|| "say `{ tumbling = \"1m\", … }`".into());
+        let hint = meant(word, ["unlimited"]).unwrap_or_else(|| "say `{ tumbling = \"1m\", … }`".into());
         reader.bad_value(&value.span, format!("`{word}` is no window"), Some(hint));
         return None;
     }
