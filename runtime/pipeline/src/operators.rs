@@ -69,6 +69,8 @@ impl Builder<'_> {
         };
         let (natural, allowed): (Format, &[Format]) = match (part.function, given) {
             (Count, _) => (Format::I64, &[Format::I64]),
+            // Of a field, what is kept is its bare text.
+            (First | Last, _) if matches!(of.selector, Selector::Field(_)) => (Format::String, &[]),
             (First | Last, given) => (settle(Some(given)), &[]),
             (Sum | Min | Max, Format::I64) => (Format::I64, &[Format::I64, Format::F64]),
             (Sum | Min | Max, Format::F64) => (Format::F64, &[Format::F64]),
