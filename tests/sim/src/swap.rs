@@ -234,8 +234,9 @@ impl Lead {
         });
         let from = self.record.versions[STEP].clone();
         let from_schema = Code::of(&self.record.versions).schema;
-        // With these manners no task ever has to go back after another has committed.
-        let harmless = matches!(manner, Manner::Good | Manner::Closed | Manner::Absent) || self.only.is_some();
+        // With these manners no task ever has to go back after another has committed; a task that was idle in its probation
+        // commits what it migrated, and one that traps later stays paused, which is no world at rest.
+        let harmless = matches!(manner, Manner::Good | Manner::Closed | Manner::Absent);
         let migrates = self.migrates && harmless && dice.chance(0.5);
         let to = Code {
             version: self.newest,
