@@ -1,3 +1,5 @@
+//! What expressions give, what is refused, and that no text makes the library panic.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::{Compiled, Error, FUNCTIONS, Row};

@@ -166,24 +166,16 @@ impl Aggregator {
                 dropped,
             });
         }
-        if left_out.is_empty() {
-            let rows = Batch::new(
-                batch.keys().clone(),
-                values.finish(),
-                timestamps.into(),
-                batch.headers().cloned(),
-            )?;
-            return Ok(Applied {
-                rows: self.with_olds(rows, olds)?,
-                causes: None,
-                dropped,
-            });
-        }
-        let mut skipped = left_out.iter().copied().peekable();
-        let causes: Vec<u32> = (0..batch.len() as u32)
-            .filter(|row| skipped.next_if_eq(row).is_none())
-            .collect();
-        let kept = batch.take(&causes)?;
+        let causes = (!left_out.is_empty()).then(|| {
+            let mut skipped = left_out.iter().copied().peekable();
+            let rows = 0..batch.len() as u32;
+            rows.filter(|row| skipped.next_if_eq(row).is_none())
+                .collect::<Vec<u32>>()
+        });
+        let kept = match &causes {
+            None => batch.clone(),
+            Some(causes) => batch.take(causes)?,
+        };
         let rows = Batch::new(
             kept.keys().clone(),
             values.finish(),
@@ -192,7 +184,7 @@ impl Aggregator {
         )?;
         Ok(Applied {
             rows: self.with_olds(rows, olds)?,
-            causes: Some(causes),
+            causes,
             dropped,
         })
     }

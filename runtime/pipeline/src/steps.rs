@@ -149,13 +149,10 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
     let Some(op) = reader.text(table, "op") else {
         return Work::Unknown;
     };
-    let function = match op.text.as_str() {
-        "count" => AggregateFunction::Count,
-        "sum" => AggregateFunction::Sum,
-        "min" => AggregateFunction::Min,
-        "max" => AggregateFunction::Max,
-        "first" => AggregateFunction::First,
-        "last" => AggregateFunction::Last,
+    if let Some(function) = function(&op.text) {
+        return aggregate(function, table, reader);
+    }
+    match op.text.as_str() {
         "group-by" => {
             reader.keys(
                 table,
@@ -163,13 +160,13 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
                 &[STEP, &["by", "partitions"]].concat(),
                 &["name"],
             );
-            return match by(table, reader) {
+            match by(table, reader) {
                 Some(by) => Work::GroupBy {
                     by,
                     partitions: file::partitions(table, reader),
                 },
                 None => Work::Unknown,
-            };
+            }
         }
         "select-key" => {
             reader.keys(
@@ -181,7 +178,7 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             if table.get("key").is_some() && table.get("by").is_none() {
                 return stateless::key_by_expression(table, reader);
             }
-            return by(table, reader).map_or(Work::Unknown, |by| Work::SelectKey { by });
+            by(table, reader).map_or(Work::Unknown, |by| Work::SelectKey { by })
         }
         "branch" => {
             reader.keys(
@@ -190,11 +187,11 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
                 &[STEP, &["branches", "default"]].concat(),
                 &[],
             );
-            return branch(table, reader);
+            branch(table, reader)
         }
         "merge" => {
             reader.keys(table, "a `merge` step", STEP, &[]);
-            return Work::Merge;
+            Work::Merge
         }
         "to-table" => {
             reader.keys(
@@ -203,29 +200,38 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
                 &[STEP, &["partitions", "ttl", "versioned"]].concat(),
                 &["stores", "emit", "name"],
             );
-            return Work::ToTable {
+            Work::ToTable {
                 partitions: file::partitions(table, reader),
                 rows: crate::tables::read_rows(table, true, reader),
-            };
+            }
         }
-        "suppress" => return crate::suppress::read(table, reader),
-        "dedup" => return crate::tables::read_dedup(table, reader),
-        "join" => return crate::joins::read(table, reader),
-        other if stateless::OPS.contains(&other) => {
-            return stateless::read(&op, table, reader).unwrap_or(Work::Unknown);
-        }
+        "suppress" => crate::suppress::read(table, reader),
+        "dedup" => crate::tables::read_dedup(table, reader),
+        "join" => crate::joins::read(table, reader),
+        other if stateless::OPS.contains(&other) => stateless::read(&op, table, reader).unwrap_or(Work::Unknown),
         other if OPS_LATER.contains(&other) => {
             reader.later(&op.span, &format!("operator `{other}`"));
-            return Work::Unknown;
+            Work::Unknown
         }
         other => {
             let message = format!("there is no operator `{other}`");
             let hint = meant(other, OPS.iter().copied());
             reader.report(Diagnostic::at(Code::BadValue, &op.span, message).maybe_hint(hint));
-            return Work::Unknown;
+            Work::Unknown
         }
-    };
-    aggregate(function, table, reader)
+    }
+}
+
+fn function(op: &str) -> Option<AggregateFunction> {
+    Some(match op {
+        "count" => AggregateFunction::Count,
+        "sum" => AggregateFunction::Sum,
+        "min" => AggregateFunction::Min,
+        "max" => AggregateFunction::Max,
+        "first" => AggregateFunction::First,
+        "last" => AggregateFunction::Last,
+        _ => return None,
+    })
 }
 
 fn by(table: &Table, reader: &mut Reader) -> Option<Part> {

@@ -159,31 +159,7 @@ impl Floor<'_> {
             Work::Map(mapping) => mapping.apply(&rows.batch),
             Work::Aggregate(aggregator) => aggregator.apply(&rows.batch, &mut self.context.stores),
             Work::Table(table) => table.apply(&rows.batch, &mut self.context.stores),
-            Work::Suppress(suppressor) => {
-                let made = suppressor.apply(&rows.batch, &mut self.context.stores);
-                let made = made.map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, made.dropped);
-                return Ok(windows::results(made));
-            }
-            Work::StreamJoin(joiner) => {
-                let made = joiner.apply(&rows.batch, &rows.ports, &mut self.context.stores);
-                let made = made.map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, made.dropped);
-                return Ok(windows::results(made));
-            }
-            Work::Windows(windows) => {
-                let made = windows.apply(&rows.batch, &mut self.context.stores);
-                let made = made.map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, made.applied.dropped);
-                return windows::outs(made, &rows.batch, planned.ports.len());
-            }
-            Work::Tables(work) => {
-                let stream_times = stream_times(self.run, rows);
-                let made = work.apply(rows, &stream_times, &mut self.context.stores);
-                let (outs, dropped) = made.map_err(|e| fault(e, node, rows))?;
-                self.drop_rows(node, dropped);
-                return Ok(outs);
-            }
+            work => return self.work_in_time(node, work, rows),
         };
         let applied = applied.map_err(|e| fault(e, node, rows))?;
         self.drop_rows(node, applied.dropped);
@@ -198,6 +174,40 @@ impl Floor<'_> {
                 ordinals,
             },
         )
+    }
+
+    /// What gives rows with causes of its own, and may have several ports.
+    fn work_in_time(&mut self, node: usize, work: &Work, rows: &Rows) -> Result<Vec<Out>, Halt> {
+        let stores = &mut self.context.stores;
+        let (outs, dropped) = match work {
+            Work::Suppress(suppressor) => {
+                let made = suppressor.apply(&rows.batch, stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                let dropped = made.dropped;
+                (windows::results(made), dropped)
+            }
+            Work::StreamJoin(joiner) => {
+                let made = joiner.apply(&rows.batch, &rows.ports, stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                let dropped = made.dropped;
+                (windows::results(made), dropped)
+            }
+            Work::Windows(aggregator) => {
+                let made = aggregator.apply(&rows.batch, stores);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                let dropped = made.applied.dropped;
+                let ports = self.plan.nodes.get(node).map_or(1, |n| n.ports.len());
+                (windows::outs(made, &rows.batch, ports)?, dropped)
+            }
+            Work::Tables(work) => {
+                let stream_times = stream_times(self.run, rows);
+                let made = work.apply(rows, &stream_times, stores);
+                made.map_err(|e| fault(e, node, rows))?
+            }
+            _ => return Ok(Vec::new()),
+        };
+        self.drop_rows(node, dropped);
+        Ok(outs)
     }
 
     /// Rows that came to an output node.

@@ -21,6 +21,7 @@ mod error;
 mod failure;
 mod metrics;
 mod migrate;
+mod nodes;
 mod options;
 mod plan;
 mod punctuate;

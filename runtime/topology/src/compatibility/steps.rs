@@ -72,7 +72,8 @@ fn identity<'t>(topology: &'t Topology, node: &'t Node) -> Vec<&'t str> {
     }
 }
 
-fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Change>) {
+/// What every step has.
+fn around(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Change>) {
     // A feeder that only has another name is no change.
     let (before, after) = (feeders(old, a, Some(new)), feeders(new, b, None));
     if before != after && !made_by_a_step(b) {
@@ -93,6 +94,10 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         let what = format!("`on-error` of {}", label(b));
         changes.push(Change::settings(what, a.on_error.word(), b.on_error.word()));
     }
+}
+
+fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Change>) {
+    around(old, a, new, b, changes);
     match (&a.kind, &b.kind) {
         (NodeKind::Module(was), NodeKind::Module(is)) => module(b, was, is, changes),
         (NodeKind::Repartition(was), NodeKind::Repartition(is)) => repartition(was, is, changes),
