@@ -153,21 +153,7 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
         return aggregate(function, table, reader);
     }
     match op.text.as_str() {
-        "group-by" => {
-            reader.keys(
-                table,
-                "a `group-by` step",
-                &[STEP, &["by", "partitions"]].concat(),
-                &["name"],
-            );
-            match by(table, reader) {
-                Some(by) => Work::GroupBy {
-                    by,
-                    partitions: file::partitions(table, reader),
-                },
-                None => Work::Unknown,
-            }
-        }
+        "group-by" => group_by(table, reader),
         "select-key" => {
             reader.keys(
                 table,
@@ -219,6 +205,18 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
             reader.report(Diagnostic::at(Code::BadValue, &op.span, message).maybe_hint(hint));
             Work::Unknown
         }
+    }
+}
+
+fn group_by(table: &Table, reader: &mut Reader) -> Work {
+    let keys = [STEP, &["by", "partitions"]].concat();
+    reader.keys(table, "a `group-by` step", &keys, &["name"]);
+    match by(table, reader) {
+        Some(by) => Work::GroupBy {
+            by,
+            partitions: file::partitions(table, reader),
+        },
+        None => Work::Unknown,
     }
 }
 
