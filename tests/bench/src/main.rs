@@ -358,12 +358,11 @@ const WARM_UP_RECORDS: u64 = 500_000;
 
 /// Every program once, uncounted: a broker compiles its own paths as they become busy, which cost whoever came first
 /// three times its share of the broker's CPU. Nothing where the runs themselves are no longer than this.
-fn warm_up(bench: &Bench, options: &Options, wanted: &[(Cell, System, u32)]) -> Result<()> {
+fn warm_up(bench: &Bench, inputs: &mut Inputs, options: &Options, wanted: &[(Cell, System, u32)]) -> Result<()> {
     let on_kafka = |(cell, _, _): &&(Cell, System, u32)| cell.what != What::Embedded && cell.records > WARM_UP_RECORDS;
     let mut systems: Vec<System> = wanted.iter().filter(on_kafka).map(|(_, system, _)| *system).collect();
     systems.sort_unstable();
     systems.dedup();
-    let mut input = None;
     for (job, system) in [Job::Pass, Job::Count]
         .into_iter()
         .flat_map(|job| systems.iter().map(move |s| (job, *s)))
@@ -378,11 +377,8 @@ fn warm_up(bench: &Bench, options: &Options, wanted: &[(Cell, System, u32)]) -> 
             variant: String::new(),
         };
         if takes_part(bench, &cell, system) {
-            let input = match &mut input {
-                Some(input) => input,
-                none => none.insert(Inputs::default().get(bench, cell.records, Keys::Random(cell.keys))?),
-            };
-            throughput::run(bench, &cell, system, 0, input)?;
+            let input = inputs.get(bench, cell.records, Keys::Random(cell.keys))?;
+            throughput::run(bench, &cell, system, 0, &input)?;
         }
     }
     Ok(())
@@ -408,7 +404,7 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     wanted.retain(|(cell, system, round)| !results.has(cell, *system, *round));
-    warm_up(&bench, options, &wanted)?;
+    warm_up(&bench, &mut inputs, options, &wanted)?;
     let (count, since) = (wanted.len(), Instant::now());
     let minutes = wanted
         .iter()
