@@ -137,10 +137,13 @@ impl Driver {
             Some((number, sub.stores.iter().position(|store| *store == id)?))
         };
         let (slot, local) = self.topology.sub_topologies.iter().enumerate().find_map(held)?;
-        let entries = self.slots.get(slot)?.entries(local);
-        let wire = |key: Vec<u8>| layout.map_or_else(|| key.clone(), |layout| layout.wire(&key));
-        let mut entries: Vec<_> = entries.into_iter().map(|(key, stored)| (wire(key), stored)).collect();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut entries = self.slots.get(slot)?.entries(local);
+        if let Some(layout) = layout {
+            for (key, _) in &mut entries {
+                *key = layout.wire(key);
+            }
+            entries.sort();
+        }
         let shown = entries.into_iter().map(|(key, stored)| match timestamped {
             true => {
                 let (timestamp, value) = split(&stored);

@@ -9,7 +9,7 @@ use record::{Batch, OldsBuilder};
 use state::{Stores, Update, split};
 use topology::{Aggregate, AggregateFunction, Emit, Format, Selector};
 
-use crate::select::{float, integer, select};
+use crate::select::select;
 use crate::{Applied, Error, Stage};
 
 /// A reduction with its store.
@@ -62,50 +62,7 @@ impl Aggregator {
     /// # Errors
     /// [`Error::Row`] for the first row that does not parse or whose sum overflows; those of the store.
     pub fn apply(&self, batch: &Batch, stores: &mut Stores) -> Result<Applied, Error> {
-        match self.kernel {
-            Kernel::Count => self.reduce(batch, stores, |_, old, new| {
-                let count = old.map_or(Ok(0), stored_integer)?;
-                new.extend_from_slice(&(count + 1).to_be_bytes());
-                Ok(true)
-            }),
-            Kernel::Integer(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else {
-                    return Ok(false);
-                };
-                let number = integer(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
-                let result = match old.map(stored_integer).transpose()? {
-                    None => number,
-                    Some(old) => reduce_integer(function, old, number)?,
-                };
-                new.extend_from_slice(&result.to_be_bytes());
-                Ok(true)
-            }),
-            Kernel::Float(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else {
-                    return Ok(false);
-                };
-                let number = float(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
-                let result = match old.map(stored_float).transpose()? {
-                    None => number,
-                    Some(old) => reduce_float(function, old, number),
-                };
-                new.extend_from_slice(&result.to_be_bytes());
-                Ok(true)
-            }),
-            Kernel::Bytes(function) => self.reduce(batch, stores, |row, old, new| {
-                let Some(bytes) = self.selected(batch, row)? else {
-                    return Ok(false);
-                };
-                let keep_old = old.is_some_and(|old| match function {
-                    AggregateFunction::First => true,
-                    AggregateFunction::Min => old <= bytes.as_ref(),
-                    AggregateFunction::Max => old >= bytes.as_ref(),
-                    _ => false,
-                });
-                new.extend_from_slice(if keep_old { old.unwrap_or_default() } else { &bytes });
-                Ok(true)
-            }),
-        }
+        self.reduce(batch, stores, |row, old, new| self.fold(batch, row, old, new))
     }
 
     pub(crate) fn is_field(&self) -> bool {

@@ -10,11 +10,11 @@ use state::{Bounds, Layout, Stores, WindowedKey, join, split};
 use topology::{JoinKind, Side, StreamJoin};
 
 use crate::aggregate::{RowFault, deserialization};
+use crate::numbers::Numbers;
 use crate::windows::{Expiry, layout, remove_expired};
 use crate::{Applied, Error, Projector};
 
 /// First byte of the rows of times, before the node's name.
-const OPERATOR: u8 = b'o';
 
 #[derive(Clone, Debug)]
 struct OneSide {
@@ -37,7 +37,7 @@ pub struct StreamJoiner {
     retention_ms: i64,
     layout: Layout,
     projector: Projector,
-    times: (usize, Vec<u8>),
+    times: Numbers,
 }
 
 /// Milliseconds; -1 where there was nothing yet.
@@ -59,23 +59,10 @@ impl Clock {
         left.max(right)
     }
 
-    fn read(stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<Self, state::Error> {
-        let start = Self {
-            observed: [-1; 2],
-            oldest: [i64::MAX; 2],
-            waiting: i64::MAX,
-            sequence: 0,
-        };
-        stores
-            .read(*store, key, |bytes| bytes.map_or(Some(start), Self::decode))?
-            .ok_or_else(|| state::Error::Misuse("the times of a join make no sense".into()))
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, rest) = bytes.as_chunks::<8>();
-        let numbers: [[u8; 8]; 6] = numbers.try_into().ok()?;
-        let [left, right, oldest_left, oldest_right, waiting, sequence] = numbers.map(i64::from_be_bytes);
-        rest.is_empty().then_some(Self {
+    fn read(stores: &mut Stores, times: &Numbers) -> Result<Self, state::Error> {
+        let start = [-1, -1, i64::MAX, i64::MAX, i64::MAX, 0];
+        let [left, right, oldest_left, oldest_right, waiting, sequence] = times.read(stores, start)?;
+        Ok(Self {
             observed: [left, right],
             oldest: [oldest_left, oldest_right],
             waiting,
@@ -83,11 +70,10 @@ impl Clock {
         })
     }
 
-    fn write(&self, stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<(), state::Error> {
+    fn write(&self, stores: &mut Stores, times: &Numbers) -> Result<(), state::Error> {
         let ([left, right], [oldest_left, oldest_right]) = (self.observed, self.oldest);
         let numbers = [left, right, oldest_left, oldest_right, self.waiting, self.sequence];
-        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
-        stores.write(*store, key, Some(&bytes), self.stream_time().max(0))
+        times.write(stores, numbers, self.stream_time())
     }
 }
 
@@ -135,7 +121,7 @@ impl StreamJoiner {
             retention_ms: plan.retention_ms(),
             layout: layout(plan.store_kind()).unwrap_or(Layout::Window),
             projector: Projector::new(plan.value.clone(), plan.key, plan.left_value, plan.right_value),
-            times: (times, [&[OPERATOR], name.as_bytes()].concat()),
+            times: Numbers::of(times, name),
         }
     }
 

@@ -9,9 +9,8 @@ use state::{Bounds, Layout, Stores, Update, join, split};
 use topology::{Suppress, SuppressedWindow, Until, WhenFull};
 
 use crate::aggregate::RowFault;
+use crate::numbers::Numbers;
 use crate::{Applied, Error, Stage};
-
-const OPERATOR: u8 = b'o';
 
 #[derive(Clone, Debug)]
 pub struct Suppressor {
@@ -20,7 +19,7 @@ pub struct Suppressor {
     bytes_max: i64,
     when_full: WhenFull,
     store: usize,
-    times: (usize, Vec<u8>),
+    times: Numbers,
 }
 
 /// -1 and 0 where there was nothing yet.
@@ -34,23 +33,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn read(stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<Self, state::Error> {
-        let start = Self {
-            observed: -1,
-            next: i64::MAX,
-            records: 0,
-            bytes: 0,
-        };
-        stores
-            .read(*store, key, |bytes| bytes.map_or(Some(start), Self::decode))?
-            .ok_or_else(|| state::Error::Misuse("the times of a `suppress` make no sense".into()))
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, rest) = bytes.as_chunks::<8>();
-        let numbers: [[u8; 8]; 4] = numbers.try_into().ok()?;
-        let [observed, next, records, bytes] = numbers.map(i64::from_be_bytes);
-        rest.is_empty().then_some(Self {
+    fn read(stores: &mut Stores, times: &Numbers) -> Result<Self, state::Error> {
+        let [observed, next, records, bytes] = times.read(stores, [-1, i64::MAX, 0, 0])?;
+        Ok(Self {
             observed,
             next,
             records,
@@ -58,10 +43,12 @@ impl Clock {
         })
     }
 
-    fn write(&self, stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<(), state::Error> {
-        let numbers = [self.observed, self.next, self.records, self.bytes];
-        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
-        stores.write(*store, key, Some(&bytes), self.observed.max(0))
+    fn write(&self, stores: &mut Stores, times: &Numbers) -> Result<(), state::Error> {
+        times.write(
+            stores,
+            [self.observed, self.next, self.records, self.bytes],
+            self.observed,
+        )
     }
 }
 
@@ -92,7 +79,7 @@ impl Suppressor {
             bytes_max: bound(suppress.bytes_max),
             when_full: suppress.when_full,
             store,
-            times: (times, [&[OPERATOR], name.as_bytes()].concat()),
+            times: Numbers::of(times, name),
         }
     }
 

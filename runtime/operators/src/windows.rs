@@ -6,7 +6,6 @@
 //! not in sliding windows; other functions leave out rows that have nothing to reduce.
 
 mod clock;
-mod fold;
 mod keep;
 mod session;
 mod time;
@@ -19,6 +18,7 @@ pub(crate) use keep::{Expiry, remove_expired};
 pub use keep::{sweep, wire_keys};
 
 use crate::aggregate::{Aggregator, RowFault};
+use crate::numbers::Numbers;
 use crate::{Applied, Error};
 use clock::Clock;
 
@@ -30,8 +30,7 @@ pub struct WindowAggregator {
     layout: Layout,
     on_commit: bool,
     store: usize,
-    /// Store and key of the operator's times.
-    times: (usize, Vec<u8>),
+    times: Numbers,
 }
 
 /// What windows made of a batch.
@@ -100,7 +99,7 @@ impl WindowAggregator {
             layout: layout(kind).unwrap_or(Layout::Window),
             on_commit: window.aggregate.emit == topology::Emit::OnCommit,
             store,
-            times: (times, Clock::key(name)),
+            times: Numbers::of(times, name),
         }
     }
 

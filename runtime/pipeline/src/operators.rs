@@ -1,6 +1,6 @@
 //! Steps with an operator that needs more than an edge: aggregates and branches.
 
-use topology::{Aggregate, AggregateFunction, Branch, Format, NodeKind, Predicate, Selector, StoreKind};
+use topology::{Aggregate, AggregateFunction, Branch, Format, NodeKind, Predicate, Selector, StoreId, StoreKind};
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
@@ -9,38 +9,41 @@ use crate::reader::Text;
 use crate::tree::Span;
 use crate::wiring::{Out, Outputs};
 
+/// What an aggregate reduces, and the format of its result as far as it is known.
+pub struct Reduced {
+    of: Selector,
+    of_format: Format,
+    pub known: Option<Format>,
+}
+
+impl Reduced {
+    pub fn aggregate(self, part: &AggregatePart, store: StoreId) -> Aggregate {
+        Aggregate {
+            function: part.function,
+            of: self.of,
+            of_format: self.of_format,
+            result: settle(self.known),
+            store,
+            emit: part.emit,
+        }
+    }
+}
+
 impl Builder<'_> {
     pub(crate) fn aggregate(&mut self, step: &StepPart, part: &AggregatePart, input: Out, from: &Text) -> Outputs {
         if input.table {
             return self.table_aggregate(step, part, input, from);
         }
         let grouped = self.regroup(step, input, &part.by, part.partitions);
-        let of = part.of.clone().unwrap_or(Part {
-            selector: Selector::Value,
-            span: from.span.clone(),
-        });
-        let field = matches!(of.selector, Selector::Field(_));
-        let selected = self.part_format(&of, &grouped);
-        // What the number of a field is written as is JSON's.
-        let of_format = if field { Some(Format::Json) } else { selected };
-        let known = self.result(part, &of, of_format, from);
-        let result = settle(known);
-        let key = settle(grouped.key);
+        let reduced = self.reduced(part, &grouped, from);
         if let Some(window) = &part.window {
-            let reduced = (of.selector, settle(of_format), result);
             return self.window_aggregate(step, part, window, &grouped, reduced);
         }
-        let form = (StoreKind::Timestamped, 1, key, result);
+        let (key, known) = (settle(grouped.key), reduced.known);
+        let form = (StoreKind::Timestamped, 1, key, settle(known));
         let store = self.store(&step.name.text, was(step), &step.name.span, form, part.emit);
-        let aggregate = Aggregate {
-            function: part.function,
-            of: of.selector,
-            of_format: settle(of_format),
-            result,
-            store,
-            emit: part.emit,
-        };
-        let id = self.node(&step.name.text, NodeKind::Aggregate(aggregate), vec![feed(&grouped, 0)]);
+        let kind = NodeKind::Aggregate(reduced.aggregate(part, store));
+        let id = self.node(&step.name.text, kind, vec![feed(&grouped, 0)]);
         Outputs::One(Out {
             node: id,
             port: 0,
@@ -51,15 +54,27 @@ impl Builder<'_> {
         })
     }
 
+    /// What the step reduces of the rows at `at`.
+    pub(crate) fn reduced(&mut self, part: &AggregatePart, at: &Out, from: &Text) -> Reduced {
+        let of = part.of.clone().unwrap_or(Part {
+            selector: Selector::Value,
+            span: from.span.clone(),
+        });
+        let field = matches!(of.selector, Selector::Field(_));
+        let selected = self.part_format(&of, at);
+        // What the number of a field is written as is JSON's.
+        let of_format = if field { Some(Format::Json) } else { selected };
+        let known = self.result(part, &of, of_format, from);
+        Reduced {
+            of: of.selector,
+            of_format: settle(of_format),
+            known,
+        }
+    }
+
     /// Format of the aggregate. Numbers keep their type; a number in JSON or in text is a floating-point one unless the
     /// file says otherwise.
-    pub(crate) fn result(
-        &mut self,
-        part: &AggregatePart,
-        of: &Part,
-        of_format: Option<Format>,
-        from: &Text,
-    ) -> Option<Format> {
+    fn result(&mut self, part: &AggregatePart, of: &Part, of_format: Option<Format>, from: &Text) -> Option<Format> {
         use AggregateFunction::{Count, First, Last, Max, Min, Sum};
         // What is not known of the input does not matter to a count.
         let given = if part.function == Count {

@@ -25,16 +25,13 @@ const OPS: &[&str] = &[
     "join",
     "suppress",
     "dedup",
-    "filter",
-    "filter-not",
-    "map",
-    "map-values",
-    "flat-map",
-    "flat-map-values",
-    "peek",
-    "repartition",
-    "to-stream",
 ];
+
+/// Every operator there is.
+fn ops() -> impl Iterator<Item = &'static str> + Clone {
+    OPS.iter().chain(stateless::OPS).copied()
+}
+
 const OPS_LATER: &[&str] = &["aggregate", "reduce", "cogroup", "window", "mean", "distinct", "top"];
 pub(crate) const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
@@ -65,7 +62,8 @@ pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader)
             Work::Unknown
         }
         (None, None) => {
-            let hint = format!("say `module = \"NAME@VERSION\"`, or `op =` one of {}", OPS.join(", "));
+            let ops: Vec<&str> = ops().collect();
+            let hint = format!("say `module = \"NAME@VERSION\"`, or `op =` one of {}", ops.join(", "));
             reader.missing(&name.span, &format!("step `{}`", name.text), "op` or `module", &hint);
             Work::Unknown
         }
@@ -201,7 +199,7 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
         }
         other => {
             let message = format!("there is no operator `{other}`");
-            let hint = meant(other, OPS.iter().copied());
+            let hint = meant(other, ops());
             reader.report(Diagnostic::at(Code::BadValue, &op.span, message).maybe_hint(hint));
             Work::Unknown
         }

@@ -1,8 +1,6 @@
 //! Operators on tables: their rows replace each other, so what a row takes away counts as much as what it brings.
 
-use topology::{
-    Aggregate, AggregateFunction, Dedup, Emit, Format, NodeKind, Selector, StoreKind, TtlTable, VersionedTable,
-};
+use topology::{AggregateFunction, Dedup, Emit, Format, NodeKind, Selector, StoreKind, TtlTable, VersionedTable};
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
@@ -146,14 +144,8 @@ impl Builder<'_> {
         }
         let name = &step.name.text;
         let group_key = self.part_format(&part.by, &input);
-        let of = part.of.clone().unwrap_or(Part {
-            selector: Selector::Value,
-            span: from.span.clone(),
-        });
-        let selected = self.part_format(&of, &input);
-        let field = matches!(of.selector, Selector::Field(_));
-        let of_format = if field { Some(Format::Json) } else { selected };
-        let known = self.result(part, &of, of_format, from);
+        let reduced = self.reduced(part, &input, from);
+        let known = reduced.known;
         let (key, result) = (settle(group_key), settle(known));
         let input = self.latest(input);
         let kind = NodeKind::GroupTable(part.by.selector.clone());
@@ -169,15 +161,11 @@ impl Builder<'_> {
         }
         let form = (StoreKind::Timestamped, 1, key, result);
         let store = self.store(name, was(step), &step.name.span, form, part.emit);
-        let aggregate = Aggregate {
-            function: part.function,
-            of: of.selector,
-            of_format: settle(of_format),
-            result,
-            store,
-            emit: part.emit,
-        };
-        let node = self.node(name, NodeKind::TableAggregate(aggregate), vec![feed(&at, 0)]);
+        let node = self.node(
+            name,
+            NodeKind::TableAggregate(reduced.aggregate(part, store)),
+            vec![feed(&at, 0)],
+        );
         Outputs::One(Out {
             node,
             port: 0,

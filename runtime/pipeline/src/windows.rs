@@ -1,10 +1,11 @@
 //! `window = { tumbling = "1m", grace = "10s" }` of an aggregate, and what goes with it.
 
-use topology::{Aggregate, Format, NodeKind, Selector, Sink, WindowAggregate, Windowing, Windows};
+use topology::{NodeKind, Sink, WindowAggregate, Windowing, Windows};
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic, meant};
 use crate::file::{AggregatePart, StepPart};
+use crate::operators::Reduced;
 use crate::reader::{Reader, Text};
 use crate::sinks;
 use crate::tree::{Kind, Span, Table};
@@ -188,29 +189,21 @@ fn time(table: &Table, key: &str, min: u64, reader: &mut Reader) -> Option<i64> 
 }
 
 impl Builder<'_> {
-    /// `reduced`: what is reduced, its format, and that of the result.
     pub(crate) fn window_aggregate(
         &mut self,
         step: &StepPart,
         part: &AggregatePart,
         window: &WindowPart,
         grouped: &Out,
-        (of, of_format, result): (Selector, Format, Format),
+        reduced: Reduced,
     ) -> Outputs {
         let name = &step.name.text;
+        let result = settle(reduced.known);
         let key = settle(grouped.key).windowed(window.windowing.window_kind());
         let form = (window.windowing.store_kind(), 1, key, result);
         let store = self.store(name, was(step), &step.name.span, form, part.emit);
-        let aggregate = Aggregate {
-            function: part.function,
-            of,
-            of_format,
-            result,
-            store,
-            emit: part.emit,
-        };
         let kind = NodeKind::WindowAggregate(WindowAggregate {
-            aggregate,
+            aggregate: reduced.aggregate(part, store),
             windowing: window.windowing,
         });
         let node = self.node(name, kind, vec![feed(grouped, 0)]);

@@ -15,6 +15,7 @@ use crate::answer::{self, Out};
 use crate::error::Error;
 use crate::plan::{PlanNode, Work};
 use crate::rows::{Lineage, Rows};
+use crate::windows::results;
 
 #[derive(Debug)]
 pub enum TableWork {
@@ -131,23 +132,7 @@ impl TableWork {
             }
         };
         let dropped = applied.dropped;
-        if applied.rows.is_empty() {
-            return Ok((Vec::new(), dropped));
-        }
-        let ordinals = applied.causes.as_deref().map(answer::ordinals);
-        let lineage = Lineage {
-            causes: applied.causes,
-            ordinals,
-        };
-        let batch = applied.rows;
-        Ok((
-            vec![Out {
-                port: 0,
-                batch,
-                lineage,
-            }],
-            dropped,
-        ))
+        Ok((results(applied), dropped))
     }
 
     /// Stores of tables that it reads and that others keep.

@@ -8,6 +8,7 @@ use crate::call::Halt;
 use crate::error::Error;
 use crate::plan::Work;
 use crate::rows::Lineage;
+use crate::tables::of_a_table;
 use crate::task::Task;
 
 /// What an operator made that gives any number of rows for each.
@@ -46,21 +47,14 @@ pub fn outs(made: Windowed, input: &Batch, ports: usize) -> Result<Vec<Out>, Hal
 impl Task {
     /// Before the changelog rows of a commit: what has expired leaves the windowed stores.
     pub(crate) fn sweep(&mut self) -> Result<(), Error> {
+        // A sweep has no row that could fail.
         for node in &self.plan.nodes {
             match &node.work {
-                Work::Windows(windows) => operators::sweep(windows, &mut self.context.stores).map_err(failed)?,
-                Work::StreamJoin(joiner) => joiner.sweep(&mut self.context.stores).map_err(failed)?,
+                Work::Windows(windows) => operators::sweep(windows, &mut self.context.stores).map_err(of_a_table)?,
+                Work::StreamJoin(joiner) => joiner.sweep(&mut self.context.stores).map_err(of_a_table)?,
                 _ => {}
             }
         }
         Ok(())
-    }
-}
-
-/// A sweep has no row that could fail.
-fn failed(error: operators::Error) -> Error {
-    match error {
-        operators::Error::State(error) => Error::State(error),
-        other => Error::Contract(other.to_string()),
     }
 }

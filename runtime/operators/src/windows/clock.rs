@@ -1,10 +1,8 @@
-//! What a windowed operator knows of time, as a row of the task's store of times.
+//! What a windowed operator knows of time.
 
 use state::Stores;
 
-/// First byte of these rows' keys, before the node's name.
-const OPERATOR: u8 = b'o';
-const NUMBERS: usize = 4;
+use crate::numbers::Numbers;
 
 /// Milliseconds; -1 where there was nothing yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,39 +18,21 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn key(node: &str) -> Vec<u8> {
-        [&[OPERATOR], node.as_bytes()].concat()
-    }
-
-    pub fn read(stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<Self, state::Error> {
-        let start = Self {
-            observed: -1,
-            closed: -1,
-            oldest: i64::MAX,
-            next: i64::MAX,
-        };
-        stores
-            .read(*store, key, |bytes| bytes.map_or(Some(start), Self::decode))?
-            .ok_or_else(|| {
-                state::Error::Misuse(format!("the times of `{}` make no sense", String::from_utf8_lossy(key)))
-            })
-    }
-
-    pub fn write(&self, stores: &mut Stores, (store, key): &(usize, Vec<u8>)) -> Result<(), state::Error> {
-        let numbers = [self.observed, self.closed, self.oldest, self.next];
-        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
-        stores.write(*store, key, Some(&bytes), self.observed.max(0))
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, rest) = bytes.as_chunks::<8>();
-        let numbers: [[u8; 8]; NUMBERS] = numbers.try_into().ok()?;
-        let [observed, closed, oldest, next] = numbers.map(i64::from_be_bytes);
-        rest.is_empty().then_some(Self {
+    pub fn read(stores: &mut Stores, times: &Numbers) -> Result<Self, state::Error> {
+        let [observed, closed, oldest, next] = times.read(stores, [-1, -1, i64::MAX, i64::MAX])?;
+        Ok(Self {
             observed,
             closed,
             oldest,
             next,
         })
+    }
+
+    pub fn write(&self, stores: &mut Stores, times: &Numbers) -> Result<(), state::Error> {
+        times.write(
+            stores,
+            [self.observed, self.closed, self.oldest, self.next],
+            self.observed,
+        )
     }
 }

@@ -23,7 +23,7 @@ impl WindowAggregator {
         let (mut start, mut end) = (row.timestamp, row.timestamp);
         for (from, to, value) in &found {
             let mut combined = Vec::new();
-            self.combine(merged.as_deref(), value, &mut combined)?;
+            self.aggregator.combine(merged.as_deref(), value, &mut combined)?;
             merged = Some(combined);
             (start, end) = (start.min(*from), end.max(*to));
         }
@@ -32,7 +32,10 @@ impl WindowAggregator {
             outcome.too_late(row);
         } else {
             let mut value = Vec::new();
-            if self.fold(row, merged.as_deref(), &mut value)? {
+            if self
+                .aggregator
+                .fold(row.batch, row.row, merged.as_deref(), &mut value)?
+            {
                 self.replace(row, &found, (start, end, value), stores, outcome)?;
                 clock.oldest = clock.oldest.min(end);
                 clock.next = clock.next.min(end);

@@ -67,7 +67,7 @@ impl WindowAggregator {
             let (time, old) = stored.map(split).map_or((i64::MIN, None), |(t, v)| (t, Some(v)));
             let time = row.timestamp.max(time);
             new.extend_from_slice(&time.to_be_bytes());
-            if !self.fold(row, old, new)? {
+            if !self.aggregator.fold(row.batch, row.row, old, new)? {
                 outcome.dropped += 1;
                 return Ok(Update::Keep);
             }

@@ -1,34 +1,38 @@
-//! The reduction of one row into a window, and of two sessions into one.
+//! The reduction of one row into an aggregate, and of two aggregates into one.
 
+use record::Batch;
 use topology::AggregateFunction;
 
-use super::{Row, WindowAggregator};
-use crate::aggregate::{Kernel, RowFault, deserialization, reduce_float, reduce_integer, stored_float, stored_integer};
+use crate::aggregate::{
+    Aggregator, Kernel, RowFault, deserialization, reduce_float, reduce_integer, stored_float, stored_integer,
+};
 use crate::select::{float, integer};
 
-impl WindowAggregator {
-    /// Appends what `old` becomes with the row; `false`: the row has nothing to reduce.
-    pub(super) fn fold(&self, at: &Row<'_>, old: Option<&[u8]>, new: &mut Vec<u8>) -> Result<bool, RowFault> {
-        let one = &self.aggregator;
-        if one.kernel == Kernel::Count {
+impl Aggregator {
+    /// Appends what `old` becomes with a row; `false`: the row has nothing to reduce. A count counts every row.
+    pub(crate) fn fold(
+        &self,
+        batch: &Batch,
+        row: usize,
+        old: Option<&[u8]>,
+        new: &mut Vec<u8>,
+    ) -> Result<bool, RowFault> {
+        if self.kernel == Kernel::Count {
             let count = old.map_or(Ok(0), stored_integer)?;
             new.extend_from_slice(&(count + 1).to_be_bytes());
             return Ok(true);
         }
-        let Some(bytes) = one
-            .selected(at.batch, at.row)?
-            .filter(|_| at.batch.value(at.row).is_some())
-        else {
+        let Some(bytes) = self.selected(batch, row)?.filter(|_| batch.value(row).is_some()) else {
             return Ok(false);
         };
-        match one.kernel {
+        match self.kernel {
             Kernel::Count => {}
             Kernel::Integer(_) => {
-                let number = integer(one.of_format, one.is_field(), &bytes).map_err(deserialization)?;
+                let number = integer(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
                 self.combine(old, &number.to_be_bytes(), new)?;
             }
             Kernel::Float(_) => {
-                let number = float(one.of_format, one.is_field(), &bytes).map_err(deserialization)?;
+                let number = float(self.of_format, self.is_field(), &bytes).map_err(deserialization)?;
                 self.combine(old, &number.to_be_bytes(), new)?;
             }
             Kernel::Bytes(_) => self.combine(old, &bytes, new)?,
@@ -37,12 +41,12 @@ impl WindowAggregator {
     }
 
     /// Appends the result of an older and a newer aggregate.
-    pub(super) fn combine(&self, old: Option<&[u8]>, newer: &[u8], new: &mut Vec<u8>) -> Result<(), RowFault> {
+    pub(crate) fn combine(&self, old: Option<&[u8]>, newer: &[u8], new: &mut Vec<u8>) -> Result<(), RowFault> {
         let Some(old) = old else {
             new.extend_from_slice(newer);
             return Ok(());
         };
-        match self.aggregator.kernel {
+        match self.kernel {
             Kernel::Count => {
                 let count = reduce_integer(AggregateFunction::Sum, stored_integer(old)?, stored_integer(newer)?)?;
                 new.extend_from_slice(&count.to_be_bytes());
