@@ -8,6 +8,14 @@ use crate::aggregate::{
 };
 use crate::select::{float, integer};
 
+/// One more.
+#[inline]
+pub(crate) fn count(old: Option<&[u8]>, new: &mut Vec<u8>) -> Result<bool, RowFault> {
+    let count = old.map_or(Ok(0), stored_integer)?;
+    new.extend_from_slice(&(count + 1).to_be_bytes());
+    Ok(true)
+}
+
 impl Aggregator {
     /// Appends what `old` becomes with a row; `false`: the row has nothing to reduce. A count counts every row.
     pub(crate) fn fold(
@@ -18,9 +26,7 @@ impl Aggregator {
         new: &mut Vec<u8>,
     ) -> Result<bool, RowFault> {
         if self.kernel == Kernel::Count {
-            let count = old.map_or(Ok(0), stored_integer)?;
-            new.extend_from_slice(&(count + 1).to_be_bytes());
-            return Ok(true);
+            return count(old, new);
         }
         let Some(bytes) = self.selected(batch, row)?.filter(|_| batch.value(row).is_some()) else {
             return Ok(false);
