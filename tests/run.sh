@@ -75,6 +75,10 @@ section "tests"
 cargo test --workspace
 
 if [[ -n ${WASMILL_KAFKA:-} ]]; then
+  section "beside a Kafka Streams application"
+  # Says so where Java or Maven are missing.
+  bash tests/interop/run.sh
+
   section "the benchmark, in a form too small to mean anything"
   bash tests/bench/run.sh --tiny
 fi

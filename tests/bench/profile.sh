@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Where the time of one record goes, by layer: samples of a node while it works a full topic off.
 #   bash tests/bench/profile.sh JOB [GUARANTEE [RECORDS [PROGRAM]]]
-#                                      pass, count or count-on-commit; exactly-once; 2,000,000; wasmill, streams or floor
+#                                      pass, count, count-on-commit, window, stream-table or stream-stream;
+#                                      exactly-once; 2,000,000; wasmill, streams or floor
 # Sampled are all threads of the process from its first committed output to its last one, by the CPU clock (it works
 # in virtual machines). A sample counts for the layer of the function that runs, so memory functions of libc have a line
 # of their own. Prints nanoseconds a record by layer, by thread, and the dearest functions. PERF_DATA=FILE keeps the
 # samples for `perf report`; PERF_CALLS=dwarf records call stacks with it (large, and it slows the program down).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-job=${1:?pass, count or count-on-commit} guarantee=${2:-exactly-once} records=${3:-2000000} program=${4:-wasmill}
+job=${1:?pass, count, count-on-commit, window, stream-table or stream-stream} guarantee=${2:-exactly-once} records=${3:-2000000} program=${4:-wasmill}
 command -v perf >/dev/null || { echo "profile.sh: no perf; install linux-perf" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

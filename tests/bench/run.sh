@@ -6,6 +6,8 @@
 #   bash tests/bench/run.sh --quick                 one round of a million, 4 minutes: a look, not a figure
 #   bash tests/bench/run.sh --tiny                  seconds: everything runs once, nothing is written (tests/run.sh)
 #   bash tests/bench/run.sh --resume DIR            goes on where a set stopped; what DIR holds is not run again
+#   bash tests/bench/run.sh --parts throughput --jobs window,stream-table,stream-stream
+#                                                   windows and joins, exactly-once, with bars of their own
 #   bash tests/bench/run.sh --jobs pass --guarantees exactly-once --systems wasmill,floor --rounds 1 --records 1000000
 #                                                   a part; `--help` lists all options
 # WASMILL_KAFKA=host:port names a broker (WASMILL_KAFKA_PID its process, for its CPU); else one is started from Maven
@@ -20,7 +22,8 @@ while (($#)); do
   case $1 in
     --quick) given+=(--rounds 1 --records 1000000); report=; shift ;;
     --tiny)
-      given+=(--parts throughput,embedded --jobs pass,count --guarantees exactly-once --rounds 1 --records 20000 --keys 1000)
+      given+=(--parts throughput,embedded --jobs pass,count,window,stream-table,stream-stream
+        --guarantees exactly-once --rounds 1 --records 20000 --keys 1000)
       report=; shift ;;
     --resume) keep=$2; shift 2 ;;
     --report) report=$2; shift 2 ;;

@@ -43,6 +43,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("produce-fetch-in-order", records::produce_fetch_in_order),
     ("headers-on-request", records::headers_on_request),
     ("partitioned-by-key", records::partitioned_by_key),
+    ("partitioned-by-own-key-of-windows", records::partitioned_by_own_key),
     ("delivered-is-last-own-offset", records::delivered_is_last_own_offset),
     ("compacted-keeps-last-values", records::compacted_keeps_last_values),
     ("open-transaction-invisible", transactions::open_transaction_invisible),

@@ -196,7 +196,36 @@ pub enum Partitioning {
     ByKey {
         count: i32,
     },
+    /// As `ByKey`, by the key without the window's bytes at its end: all windows of a key go to one partition, as with
+    /// Kafka Streams' `WindowedStreamPartitioner`.
+    ByWindowedKey {
+        count: i32,
+        window_bytes: usize,
+    },
     Fixed(i32),
+}
+
+impl Partitioning {
+    /// How many partitions the records are spread over; 1 where it is fixed.
+    pub fn count(self) -> i32 {
+        match self {
+            Self::ByKey { count } | Self::ByWindowedKey { count, .. } => count,
+            Self::Fixed(_) => 1,
+        }
+    }
+
+    /// The partition of a record; `None`: any of them, for it has no key.
+    pub fn partition(self, key: Option<&[u8]>) -> Option<i32> {
+        match self {
+            Self::Fixed(partition) => Some(partition),
+            Self::ByKey { count } => key.map(|key| record::partition_of(Some(key), count)),
+            Self::ByWindowedKey { count, window_bytes } => key.map(|key| {
+                // A key that is too short is none with a window.
+                let own = key.len().checked_sub(window_bytes).and_then(|end| key.get(..end));
+                record::partition_of(Some(own.unwrap_or(key)), count)
+            }),
+        }
+    }
 }
 
 /// A record that the broker did not take.

@@ -92,16 +92,12 @@ impl Producer {
         let mut queued = 0;
         for row in 0..batch.len() {
             let key = batch.key(row);
-            let partition = match to {
-                Partitioning::Fixed(partition) => partition,
-                Partitioning::ByKey { count } if key.is_some() => record::partition_of(key, count),
-                Partitioning::ByKey { count } => {
-                    if row % SPREAD_ROWS == 0 {
-                        self.spread = self.spread.wrapping_add(1);
-                    }
-                    self.spread.rem_euclid(count.max(1))
+            let partition = to.partition(key).unwrap_or_else(|| {
+                if row % SPREAD_ROWS == 0 {
+                    self.spread = self.spread.wrapping_add(1);
                 }
-            };
+                self.spread.rem_euclid(to.count().max(1))
+            });
             let record = Outgoing {
                 partition,
                 key,

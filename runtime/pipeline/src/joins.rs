@@ -28,6 +28,8 @@ pub struct JoinPart {
     pub before: Option<Time>,
     pub after: Option<Time>,
     pub grace: Option<Time>,
+    /// Whether the file says a span, and a grace, right or wrong.
+    pub says: (bool, bool),
     /// The foreign key, in the left side.
     pub on: Option<Part>,
 }
@@ -76,6 +78,11 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
         Some((ms, span))
     };
     let (within, before, after, grace) = (time("within"), time("before"), time("after"), time("grace"));
+    let spans = ["within", "before", "after"];
+    let says = (
+        spans.iter().any(|key| table.get(key).is_some()),
+        table.get("grace").is_some(),
+    );
     let on = table.get("on").and_then(|value| file::selector(value, "`on`", reader));
     let value = projection(table, reader);
     match (left, right) {
@@ -88,6 +95,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
             before,
             after,
             grace,
+            says,
             on,
         })),
         _ => Work::Unknown,

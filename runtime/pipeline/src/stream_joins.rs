@@ -72,11 +72,12 @@ impl Builder<'_> {
                 .bad_value(span, message, Some("say one or the other".to_string()));
         }
         let span = &step.name.span;
-        if part.within.is_none() && part.before.is_none() && part.after.is_none() {
+        let (says_span, says_grace) = part.says;
+        if !says_span {
             let hint = "say how far apart two records of a pair may be: `within = \"5m\"`, or `before` and `after`";
             self.reader.missing(span, "a join of two streams", "within", hint);
         }
-        if part.grace.is_none() {
+        if !says_grace {
             let hint = "say how long after the end of its window a record still waits for its match: `grace = \"10s\"`";
             self.reader.missing(span, "a join of two streams", "grace", hint);
         }

@@ -138,7 +138,8 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
     Some(Windowing {
         windows,
         grace_ms: grace,
-        retention_ms: retention.unwrap_or(size + grace),
+        // A session closes a moment after its gap and grace: until it goes on it is kept.
+        retention_ms: retention.unwrap_or(size + grace + i64::from(on_close && *kind == "session")),
         on_close,
         late: false,
     })

@@ -151,6 +151,29 @@ fn state_that_two_topics_reach_needs_equal_counts() {
 }
 
 #[test]
+fn the_sides_of_a_join_need_equal_counts() {
+    let joins = [
+        ("", "", "within = \"1m\"\ngrace = \"0s\""),
+        ("", "as = \"table\"", ""),
+        ("as = \"table\"", "as = \"table\"", ""),
+    ];
+    for (left, right, more) in joins {
+        let text = format!(
+            "wasmill = 1\nname = \"p\"\n[sources.a]\ntopic = \"a\"\n{left}\n[sources.b]\ntopic = \"b\"\n{right}\n\
+             [steps.j]\nop = \"join\"\nleft = \"a\"\nright = \"b\"\n{more}\n"
+        );
+        let counts = |topic: &str| Some(if topic == "a" { 4 } else { 6 });
+        let problems = parse(&text).topology.partition_counts(&counts).unwrap_err();
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert!(
+            said.iter()
+                .any(|p| p.starts_with("`j`: ") && p.contains("`a` has 4, `b` has 6")),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn a_graph_with_every_operator() {
     let text = r#"
 wasmill = 1

@@ -5,13 +5,19 @@
 //! owed values back at once: a key that changes at every commit then costs the backend one write in a while. What is
 //! owed or uncommitted cannot be evicted; the rest makes room by going round like the hand of a clock: an entry that was
 //! read since the hand last passed is spared once.
+//!
+//! A store that is scanned and fits in here is known whole: its entries have an index in the order of their keys, so that
+//! a scan needs no backend and nothing has to be written back for it, and what is not here is nowhere. It lasts until an
+//! entry with a value is evicted.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::backend::Bounds;
 use crate::bytes::Bytes;
+use crate::index::Index;
 
 /// What the backend would say of a key, had it been told of everything that was committed.
 #[derive(Debug)]
@@ -48,13 +54,22 @@ pub struct Known {
     store: u32,
     referenced: bool,
     owed: bool,
+    /// In its store's index, where there is one.
+    indexed: bool,
+}
+
+impl Known {
+    /// Whether there is something to scan: a committed value, or a change.
+    fn is_there(&self) -> bool {
+        self.slot != NO_SLOT || matches!(self.committed, Committed::Value(_))
+    }
 }
 
 pub const NO_SLOT: u32 = u32::MAX;
 /// Store of a place that is free.
 const VACANT: u32 = u32::MAX;
 /// The entry and its place in the hash table.
-const ENTRY_BYTES: usize = size_of::<Known>() + 8;
+pub const ENTRY_BYTES: usize = size_of::<Known>() + 8;
 /// How far the hand moves for one new entry: past a long stretch of entries that must stay, the bound is met later.
 const HAND_STEPS_MAX: usize = 64;
 
@@ -77,6 +92,8 @@ pub struct Cache {
     owed: Vec<u32>,
     owed_bytes: usize,
     owed_of: Vec<usize>,
+    /// Of the stores that are known whole.
+    indexes: Vec<Option<Index>>,
 }
 
 impl Cache {
@@ -84,6 +101,7 @@ impl Cache {
         Self {
             bytes_max,
             owed_of: vec![0; stores],
+            indexes: (0..stores).map(|_| None).collect(),
             ..Self::default()
         }
     }
@@ -134,6 +152,98 @@ impl Cache {
         if let Some(known) = self.entries.get_mut(entry as usize) {
             known.slot = slot;
         }
+        self.reindex(entry);
+    }
+
+    /// Brings the entry's place in its store's index up to date.
+    #[inline]
+    fn reindex(&mut self, entry: u32) {
+        let Some(known) = self.entries.get_mut(entry as usize) else {
+            return;
+        };
+        let Some(Some(index)) = self.indexes.get_mut(known.store as usize) else {
+            return;
+        };
+        let there = known.is_there();
+        if there != known.indexed {
+            known.indexed = there;
+            let before = index.bytes();
+            index.set(&known.key, there.then_some(entry));
+            self.bytes = self.bytes + index.bytes() - before;
+        }
+    }
+
+    pub fn is_whole(&self, store: usize) -> bool {
+        self.indexes.get(store).is_some_and(Option::is_some)
+    }
+
+    /// Bytes of a store up to which it is worth being known whole.
+    pub fn whole_bytes_max(&self) -> usize {
+        self.bytes_max / 4
+    }
+
+    /// `rows` is all that the backend has of a store; what is here is newer. Whether the store is known whole now: it is
+    /// not where there was no room.
+    pub fn make_whole(&mut self, store: usize, rows: Vec<(Bytes, Bytes)>) -> bool {
+        if let Some(index) = self.indexes.get_mut(store) {
+            *index = Some(Index::default());
+        }
+        for entry in self.entries_of(store) {
+            if let Some(known) = self.entries.get_mut(entry as usize) {
+                known.indexed = false;
+            }
+            self.reindex(entry);
+        }
+        for (key, value) in rows {
+            let hash = self.hash(store, key.as_slice());
+            match self.find(hash, store, key.as_slice()) {
+                None => _ = self.insert(hash, store, key.as_slice(), Committed::Value(value)),
+                Some(entry) => {
+                    let unknown = self
+                        .get(entry)
+                        .is_some_and(|e| matches!(e.committed, Committed::Unknown));
+                    if unknown {
+                        self.learn(entry, Committed::Value(value));
+                    }
+                }
+            }
+        }
+        for entry in self.entries_of(store) {
+            if let Some(known) = self.entries.get_mut(entry as usize)
+                && matches!(known.committed, Committed::Unknown)
+            {
+                known.committed = Committed::Absent;
+            }
+        }
+        self.is_whole(store)
+    }
+
+    fn entries_of(&self, store: usize) -> Vec<u32> {
+        let entries = self.entries.iter().enumerate();
+        let of = entries.filter(|(_, known)| known.store == store as u32);
+        of.map(|(entry, _)| entry as u32).collect()
+    }
+
+    /// Entries of a store that is known whole, within bounds that are not inverted, until `visit` says `false`.
+    pub fn scan(&mut self, store: usize, bounds: &Bounds, descending: bool, visit: &mut dyn FnMut(&Known) -> bool) {
+        let Some(Some(index)) = self.indexes.get(store) else {
+            return;
+        };
+        let entries = &mut self.entries;
+        index.scan(bounds, descending, &mut |entry| {
+            let Some(known) = entries.get_mut(entry as usize) else {
+                return true;
+            };
+            known.referenced = true;
+            visit(known)
+        });
+    }
+
+    /// Not every entry of the store is here any more.
+    fn forget_whole(&mut self, store: u32) {
+        if let Some(index) = self.indexes.get_mut(store as usize).and_then(Option::take) {
+            self.bytes -= index.bytes();
+        }
     }
 
     /// A key that is not here yet. The number of its entry.
@@ -149,6 +259,7 @@ impl Cache {
             store: store as u32,
             referenced: false,
             owed: false,
+            indexed: false,
         };
         let index = match self.vacant.pop() {
             Some(index) => {
@@ -169,6 +280,7 @@ impl Cache {
                 .map_or(0, |e| hash_of(hasher, e.store, e.key.as_slice()))
         };
         self.table.insert_unique(hash, index, rehash);
+        self.reindex(index);
         index
     }
 
@@ -180,6 +292,7 @@ impl Cache {
         self.bytes += committed.heap_bytes();
         self.bytes -= known.committed.heap_bytes();
         known.committed = committed;
+        self.reindex(entry);
     }
 
     /// The key's value is committed, and owed to the backend from now on.
@@ -204,6 +317,7 @@ impl Cache {
             }
         }
         known.committed = value.into();
+        self.reindex(entry);
     }
 
     /// Every owed key with its store and value (`None`: deleted), by store and key: sorted writes cost the backend a
@@ -225,11 +339,16 @@ impl Cache {
         owed
     }
 
-    /// The backend has everything.
+    /// The backend has everything. Keys that were deleted are forgotten: what has expired does not come back, and would
+    /// fill the cache of a store whose rows all do.
     pub fn paid(&mut self) {
-        for entry in self.owed.drain(..) {
-            if let Some(entry) = self.entries.get_mut(entry as usize) {
-                entry.owed = false;
+        for index in std::mem::take(&mut self.owed) {
+            let Some(entry) = self.entries.get_mut(index as usize) else {
+                continue;
+            };
+            entry.owed = false;
+            if entry.slot == NO_SLOT && matches!(entry.committed, Committed::Absent) {
+                self.remove(index as usize);
             }
         }
         self.owed_bytes = 0;
@@ -267,10 +386,14 @@ impl Cache {
             place.remove();
         }
         self.bytes -= ENTRY_BYTES + entry.key.heap_bytes() + entry.committed.heap_bytes();
+        let (store, valued) = (entry.store, matches!(entry.committed, Committed::Value(_)));
         entry.store = VACANT;
         entry.key = Bytes::new(&[]);
         entry.committed = Committed::Unknown;
         self.vacant.push(index as u32);
+        if valued {
+            self.forget_whole(store);
+        }
     }
 
     /// Forgets every key. Nothing may be uncommitted or owed that is still wanted.
@@ -283,6 +406,7 @@ impl Cache {
         self.owed.clear();
         self.owed_bytes = 0;
         self.owed_of.fill(0);
+        self.indexes.fill_with(|| None);
     }
 }
 

@@ -13,6 +13,7 @@ mod bytes;
 mod cache;
 mod columns;
 pub mod conformance;
+mod index;
 mod scan;
 mod windowed;
 

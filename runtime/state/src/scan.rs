@@ -1,17 +1,8 @@
 //! Ordered reads over an overlay and what is committed below it.
 
-use std::ops::Bound;
-
 use crate::backend::{Backend, Bounds, Error, Visit};
+use crate::index::borrowed;
 use crate::overlay::Overlay;
-
-fn borrowed(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(b) => Bound::Included(b.as_slice()),
-        Bound::Excluded(b) => Bound::Excluded(b.as_slice()),
-        Bound::Unbounded => Bound::Unbounded,
-    }
-}
 
 /// A key of the overlay with its value; `None`: deleted.
 type Changed<'a> = (&'a [u8], Option<&'a [u8]>);

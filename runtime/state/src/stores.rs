@@ -4,7 +4,7 @@
 
 use crate::backend::{Backend, Bounds, Change, Changes, Error, Snapshot, Visit};
 use crate::bytes::Bytes;
-use crate::cache::{Cache, Committed, NO_SLOT};
+use crate::cache::{Cache, Committed, ENTRY_BYTES, NO_SLOT};
 use crate::overlay::{Mark, Overlay, Slot};
 use crate::scan;
 
@@ -49,12 +49,17 @@ pub struct Stores {
     offsets: Vec<Option<i64>>,
     /// Bytes of the changelog rows that the backend has not been told of.
     replay_bytes: usize,
+    /// Per store: scans until it is tried again whether the cache can know it whole.
+    scans_until_tried: Vec<u32>,
     scratch: Vec<u8>,
 }
 
 /// Bytes of changelog rows after which the backend is told, however few keys they changed: they are what a crash
 /// replays.
 const REPLAY_BYTES_MAX: usize = 16 << 20;
+/// A store that was too large to be known whole is read again after this many scans at the earliest: reading it then
+/// costs a small part of what they did.
+const SCANS_UNTIL_TRIED: u32 = 10_000;
 /// What a changelog row has beside its key and value, roughly.
 const ROW_BYTES: usize = 16;
 
@@ -69,6 +74,7 @@ impl Stores {
         Self {
             stores,
             offsets: vec![None; overlays.len()],
+            scans_until_tried: vec![0; overlays.len()],
             cache: Cache::new(overlays.len(), cache_bytes_max),
             overlays,
             backend: Some(backend),
@@ -113,8 +119,12 @@ impl Stores {
             return Ok(entry);
         }
         self.spec(store)?;
-        let value = self.backend.as_ref().ok_or_else(absent)?.get(store, key)?;
-        let committed = value.map(Bytes::from).into();
+        let committed = if self.cache.is_whole(store) {
+            Committed::Absent
+        } else {
+            let value = self.backend.as_ref().ok_or_else(absent)?.get(store, key)?;
+            value.map(Bytes::from).into()
+        };
         Ok(match entry {
             Some(entry) => {
                 self.cache.learn(entry, committed);
@@ -198,6 +208,7 @@ impl Stores {
         let hash = self.cache.hash(store, key);
         match self.cache.find(hash, store, key) {
             Some(entry) => entry,
+            None if self.cache.is_whole(store) => self.cache.insert(hash, store, key, Committed::Absent),
             None => self.cache.insert(hash, store, key, Committed::Unknown),
         }
     }
@@ -207,6 +218,21 @@ impl Stores {
     /// # Errors
     /// Those of the backend; [`Error::Misuse`] for a store that is not there.
     pub fn scan(&mut self, store: usize, bounds: &Bounds, descending: bool, visit: Visit<'_>) -> Result<(), Error> {
+        if bounds.is_empty() {
+            return Ok(());
+        }
+        if self.knows_whole(store)? {
+            let overlay = self.overlays.get(store);
+            self.cache.scan(store, bounds, descending, &mut |known| {
+                let value = match &known.committed {
+                    _ if known.slot != NO_SLOT => overlay.and_then(|o| o.get(known.slot)).flatten(),
+                    Committed::Value(value) => Some(value.as_slice()),
+                    Committed::Unknown | Committed::Absent => None,
+                };
+                value.is_none_or(|value| visit(known.key.as_slice(), value))
+            });
+            return Ok(());
+        }
         if self.cache.owes(store) {
             self.write_back()?;
         }
@@ -221,6 +247,31 @@ impl Stores {
             descending,
             visit,
         )
+    }
+
+    /// Whether the cache has everything of a store; a small one is read into it.
+    fn knows_whole(&mut self, store: usize) -> Result<bool, Error> {
+        if self.cache.is_whole(store) {
+            return Ok(true);
+        }
+        let Some(wait) = self.scans_until_tried.get_mut(store) else {
+            return Ok(false);
+        };
+        if *wait > 0 {
+            *wait -= 1;
+            return Ok(false);
+        }
+        *wait = SCANS_UNTIL_TRIED;
+        let (mut rows, mut room) = (Vec::new(), Some(self.cache.whole_bytes_max()));
+        let backend = self.backend.as_ref().ok_or_else(absent)?;
+        backend.scan(store, &Bounds::all(), false, &mut |key, value| {
+            room = room.and_then(|room| room.checked_sub(ENTRY_BYTES + key.len() + value.len()));
+            if room.is_some() {
+                rows.push((Bytes::new(key), Bytes::new(value)));
+            }
+            room.is_some()
+        })?;
+        Ok(room.is_some() && self.cache.make_whole(store, rows))
     }
 
     /// Deletes every entry within `bounds`. Each costs a tombstone: a changelog knows no ranges.
@@ -300,8 +351,8 @@ impl Stores {
             for slot in overlay.drain() {
                 let value_bytes = slot.value.as_ref().map_or(0, |v| v.as_slice().len());
                 self.replay_bytes += ROW_BYTES + slot.key.as_slice().len() + value_bytes;
-                self.cache.set_slot(slot.entry, NO_SLOT);
                 self.cache.settle(slot.entry, slot.value);
+                self.cache.set_slot(slot.entry, NO_SLOT);
             }
         }
         self.note_offsets(offsets);
@@ -415,6 +466,7 @@ impl Stores {
     pub fn wipe(&mut self) -> Result<(), Error> {
         self.discard();
         self.cache.clear();
+        self.scans_until_tried.fill(0);
         self.offsets.fill(None);
         self.replay_bytes = 0;
         self.backend.as_mut().ok_or_else(absent)?.wipe()

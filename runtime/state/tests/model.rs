@@ -196,3 +196,33 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+/// A small store is read once, and then known whole: scans see every change, and nothing is written back for them.
+#[test]
+fn a_scan_of_a_small_store_writes_nothing_back() {
+    let spec = StoreSpec {
+        name: "a".into(),
+        timestamped: false,
+    };
+    let memory = Memory::default();
+    let mut stores = Stores::new(vec![spec.clone()], Box::new(memory.clone()), 1 << 20);
+    stores.write(0, b"old", Some(b"1"), 1).unwrap();
+    stores.applied(&[]).unwrap();
+    stores.flush().unwrap();
+    let mut stores = Stores::new(vec![spec], Box::new(memory.clone()), 1 << 20);
+    let all = |stores: &mut Stores| {
+        scan(stores, 0, &Bounds::all(), false, 9)
+            .into_iter()
+            .map(|(k, _)| k)
+            .collect::<Vec<_>>()
+    };
+    for (key, value) in [(&b"b"[..], Some(&b"2"[..])), (b"a", Some(b"3")), (b"b", None)] {
+        stores.write(0, key, value, 1).unwrap();
+        stores.applied(&[]).unwrap();
+        assert!(all(&mut stores).contains(&b"old".to_vec()));
+    }
+    assert_eq!(all(&mut stores), [b"a".to_vec(), b"old".to_vec()]);
+    assert_eq!(memory.entries(0).len(), 1, "only what was flushed");
+    stores.write_back().unwrap();
+    assert_eq!(memory.entries(0).len(), 2);
+}

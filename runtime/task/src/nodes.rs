@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use operators::{
     Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
 };
-use topology::{Emit, Node, NodeId, NodeKind, SubTopology, Topology};
+use topology::{Emit, Format, Node, NodeId, NodeKind, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, To};
@@ -19,15 +19,21 @@ pub struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
-    pub fn number(&mut self, topic: &str) -> Result<usize, Error> {
-        if let Some(known) = self.topics.iter().position(|t| &*t.topic == topic) {
-            return Ok(known);
-        }
+    /// `key`: the format of the keys that are written.
+    pub fn number(&mut self, topic: &str, key: Format) -> Result<usize, Error> {
         let count = self.options.partition_count_of.get(topic).copied().filter(|c| *c > 0);
         let count = count.ok_or_else(|| Error::Contract(format!("topic `{topic}` has no known partitions")))?;
+        let to = match key.window_bytes() {
+            0 => To::ByKey { count },
+            window_bytes => To::ByWindowedKey { count, window_bytes },
+        };
+        let same = |output: &OutputTopic| &*output.topic == topic && output.to == to;
+        if let Some(known) = self.topics.iter().position(same) {
+            return Ok(known);
+        }
         self.topics.push(OutputTopic {
             topic: topic.into(),
-            to: To::ByKey { count },
+            to,
         });
         Ok(self.topics.len() - 1)
     }
@@ -161,11 +167,11 @@ fn flow(kind: &NodeKind, outputs: &mut Outputs<'_>) -> Result<Option<Work>, Erro
         NodeKind::Map(map) => Work::Map(Mapping::new(map)),
         NodeKind::Route(route) => Work::Route(Routing::new(route)),
         NodeKind::Repartition(r) => Work::Output {
-            topic: outputs.number(&r.topic)?,
+            topic: outputs.number(&r.topic, r.key)?,
             keyed: true,
         },
         NodeKind::Sink(sink) => Work::Output {
-            topic: outputs.number(&sink.topic)?,
+            topic: outputs.number(&sink.topic, sink.key)?,
             keyed: false,
         },
         _ => return Ok(None),

@@ -104,6 +104,11 @@ pub enum To {
     ByKey {
         count: i32,
     },
+    /// By a windowed key without the window's bytes at its end.
+    ByWindowedKey {
+        count: i32,
+        window_bytes: usize,
+    },
     Fixed(i32),
 }
 

@@ -8,7 +8,7 @@ use operators::{
     Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
 };
 use record::TopicPartition;
-use topology::{ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
+use topology::{Format, ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::nodes::{Outputs, Stores, plan_node};
@@ -148,7 +148,7 @@ impl Plan {
         let dead_letters = topology
             .dead_letters
             .as_ref()
-            .map(|d| outputs.number(&d.topic))
+            .map(|d| outputs.number(&d.topic, Format::Bytes))
             .transpose()?;
         let order = order(&nodes);
         mark_paths(&mut nodes, &order, dead_letters);

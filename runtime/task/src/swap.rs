@@ -209,7 +209,7 @@ impl Task {
     /// Topics that the task writes rows to, with their partitions.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, i32)> {
         let count = |to| match to {
-            crate::options::To::ByKey { count } => count,
+            crate::options::To::ByKey { count } | crate::options::To::ByWindowedKey { count, .. } => count,
             crate::options::To::Fixed(partition) => partition + 1,
         };
         self.plan.outputs.iter().map(move |o| (&*o.topic, count(o.to)))

@@ -153,6 +153,15 @@ impl Format {
         }
     }
 
+    /// How many bytes at the end of a key are its window's; 0 where it has none.
+    pub fn window_bytes(self) -> usize {
+        match self.unwindowed() {
+            None => 0,
+            Some((_, WindowKind::Time)) => 8,
+            Some((_, WindowKind::Session)) => 16,
+        }
+    }
+
     /// The key's own format, of a windowed one.
     pub fn unwindowed(self) -> Option<(Self, WindowKind)> {
         WINDOWED.iter().find_map(|(plain, time, session)| {

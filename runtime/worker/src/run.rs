@@ -186,6 +186,7 @@ impl Worker {
         for staged in task.take_staged() {
             let to = match staged.to {
                 To::ByKey { count } => Partitioning::ByKey { count },
+                To::ByWindowedKey { count, window_bytes } => Partitioning::ByWindowedKey { count, window_bytes },
                 To::Fixed(partition) => Partitioning::Fixed(partition),
             };
             self.send(

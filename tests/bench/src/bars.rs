@@ -136,6 +136,7 @@ fn throughput(results: &Results, cell: &Cell, bars: &mut Vec<Bar>) {
         Job::Pass => (1.0 / 3.0, 2.0),
         Job::Count => (1.0 / 5.0, 4.0),
         Job::CountOnCommit => (1.0 / 6.0, 0.0),
+        Job::Window | Job::StreamTable | Job::StreamStream => (1.0 / 4.0, 1.5),
         Job::Burn => return,
     };
     at_most(bars, name("CPU"), "s/M", ours(cpu), share, theirs(cpu), "Streams'");

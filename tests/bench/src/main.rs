@@ -13,6 +13,7 @@ mod programs;
 mod report;
 mod restart;
 mod rows;
+mod sides;
 mod throughput;
 mod topic;
 
@@ -39,7 +40,7 @@ struct Options {
         Part::Throughput, Part::Restore, Part::Crash, Part::Latency, Part::Embedded,
     ])]
     parts: Vec<Part>,
-    /// Gathered updates are measured exactly-once only, unless they are the only job
+    /// Gathered updates are measured exactly-once only, unless they are the only job; windows and joins always
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Job::Pass, Job::Count, Job::CountOnCommit])]
     jobs: Vec<Job>,
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce])]
@@ -168,6 +169,7 @@ impl Bench {
             dir: self.work.join(&name),
             name,
             input: input.to_owned(),
+            right: String::new(),
             port: port.map_or(7700, |a| a.port()),
             embedded: false,
             static_member: false,
@@ -196,11 +198,33 @@ impl Bench {
 
 /// Inputs that this call has filled.
 #[derive(Default)]
-struct Inputs(BTreeMap<(u64, Keys), String>);
+struct Inputs(BTreeMap<(u64, Keys, &'static str), String>);
 
 impl Inputs {
+    /// The input of a throughput job; of a join both, else an empty name for the right one.
+    fn sides(&mut self, bench: &Bench, cell: &Cell) -> Result<(String, String)> {
+        let keys = Keys::Random(cell.keys);
+        Ok(match cell.job {
+            Job::StreamTable => {
+                let right = self.get(bench, cell.keys, Keys::Table(cell.keys))?;
+                (self.get(bench, cell.records, keys)?, right)
+            }
+            Job::StreamStream => {
+                let left = self.get(bench, cell.records / 2, keys)?;
+                (left, self.of(bench, cell.records / 2, keys, "right")?)
+            }
+            _ => (self.get(bench, cell.records, keys)?, String::new()),
+        })
+    }
+
+    /// As `of`, where there is one topic of the kind.
     fn get(&mut self, bench: &Bench, records: u64, keys: Keys) -> Result<String> {
-        if let Some(topic) = self.0.get(&(records, keys)) {
+        self.of(bench, records, keys, "")
+    }
+
+    /// A topic with these records; one for each `side`.
+    fn of(&mut self, bench: &Bench, records: u64, keys: Keys, side: &'static str) -> Result<String> {
+        if let Some(topic) = self.0.get(&(records, keys, side)) {
             return Ok(topic.clone());
         }
         let (topic, since) = (format!("{}-in-{}", bench.stamp, self.0.len()), Instant::now());
@@ -213,7 +237,7 @@ impl Inputs {
             "filled {topic} with {records} records in {:.1} s",
             since.elapsed().as_secs_f64()
         );
-        self.0.insert((records, keys), topic.clone());
+        self.0.insert((records, keys, side), topic.clone());
         Ok(topic)
     }
 }
@@ -236,7 +260,7 @@ fn cells(options: &Options) -> Vec<Cell> {
                     for job in &options.jobs {
                         let wanted = options.guarantees.iter().filter(|guarantee| {
                             let gathered = *job == Job::CountOnCommit && options.jobs.len() > 1;
-                            !gathered || **guarantee == Guarantee::ExactlyOnce
+                            !(gathered || job.is_exactly_once()) || **guarantee == Guarantee::ExactlyOnce
                         });
                         cells.extend(wanted.map(|guarantee| Cell {
                             threads: *threads,
@@ -302,15 +326,15 @@ fn takes_part(bench: &Bench, cell: &Cell, system: System) -> bool {
         System::Streams => {
             bench.programs.streams_classpath.is_some() && !matches!(cell.what, What::Embedded | What::Curve)
         }
-        System::Floor => cell.what == What::Throughput,
+        System::Floor => cell.what == What::Throughput && !cell.job.is_exactly_once(),
     }
 }
 
 fn measure(bench: &Bench, inputs: &mut Inputs, cell: &Cell, system: System, round: u32) -> Result<Row> {
     match cell.what {
         What::Throughput | What::Curve => {
-            let input = inputs.get(bench, cell.records, Keys::Random(cell.keys))?;
-            throughput::run(bench, cell, system, round, &input)
+            let (input, right) = inputs.sides(bench, cell)?;
+            throughput::run(bench, cell, system, round, (&input, &right))
         }
         What::Restore => {
             let input = inputs.get(bench, cell.records, Keys::InTurn(cell.keys))?;
@@ -378,7 +402,7 @@ fn warm_up(bench: &Bench, inputs: &mut Inputs, options: &Options, wanted: &[(Cel
         };
         if takes_part(bench, &cell, system) {
             let input = inputs.get(bench, cell.records, Keys::Random(cell.keys))?;
-            throughput::run(bench, &cell, system, 0, &input)?;
+            throughput::run(bench, &cell, system, 0, (&input, ""))?;
         }
     }
     Ok(())

@@ -20,6 +20,23 @@ pub enum Job {
     CountOnCommit,
     /// As `pass`, with microseconds of arithmetic for every value: what more threads are for.
     Burn,
+    /// A count per key and minute with ten seconds of grace, every update written.
+    Window,
+    /// A stream meets a table with a row for every key.
+    StreamTable,
+    /// Two streams, half of the records each: pairs of one key within ten seconds.
+    StreamStream,
+}
+
+impl Job {
+    /// Measured exactly-once only: what their bars are about.
+    pub fn is_exactly_once(self) -> bool {
+        self == Job::Window || self.is_join()
+    }
+
+    pub fn is_join(self) -> bool {
+        matches!(self, Job::StreamTable | Job::StreamStream)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
@@ -36,6 +53,11 @@ pub enum System {
     Streams,
     Floor,
 }
+
+/// Length of the windows of [`Job::Window`].
+pub const WINDOW_MS: i64 = 60_000;
+/// How far apart the records of a pair may be.
+pub const WITHIN_MS: i64 = 10_000;
 
 macro_rules! words {
     ($($name:ty),*) => {$(
@@ -88,6 +110,8 @@ pub struct App {
     /// Consumer group, prefix of internal topics, cluster.
     pub name: String,
     pub input: String,
+    /// The right side of a join.
+    pub right: String,
     pub output: String,
     /// State and logs.
     pub dir: PathBuf,
@@ -128,17 +152,47 @@ impl App {
 
     pub fn pipeline(&self, module: &Path) -> String {
         let (name, input, output) = (&self.name, &self.input, &self.output);
+        if self.job.is_join() {
+            return self.join();
+        }
         let guarantee = self.guarantee.name();
         let step = match self.job {
             Job::Pass | Job::Burn => format!("module = \"{}\"", module.display()),
             Job::Count => "op = \"count\"\ngroup-by = \"key\"\nemit = \"every-update\"".to_owned(),
             Job::CountOnCommit => "op = \"count\"\ngroup-by = \"key\"\nemit = \"on-commit\"".to_owned(),
+            Job::Window => format!(
+                "op = \"count\"\nemit = \"every-update\"\nwindow = {{ tumbling = \"{WINDOW_MS}ms\", grace = \"10s\" }}"
+            ),
+            Job::StreamTable | Job::StreamStream => String::new(),
+        };
+        // The keys of windows are no longer strings.
+        let sink = if self.job == Job::Window {
+            ""
+        } else {
+            "key = \"string\"\n"
         };
         format!(
             "wasmill = 1\nname = \"{name}\"\nguarantee = \"{guarantee}\"\n\
              [sources.in]\ntopic = \"{input}\"\nkey = \"string\"\nstart = \"earliest\"\n\
              [steps.work]\nfrom = \"in\"\n{step}\n\
-             [sinks.out]\nfrom = \"work\"\ntopic = \"{output}\"\nkey = \"string\"\n"
+             [sinks.out]\nfrom = \"work\"\ntopic = \"{output}\"\n{sink}"
+        )
+    }
+
+    fn join(&self) -> String {
+        let (name, input, right, output) = (&self.name, &self.input, &self.right, &self.output);
+        let guarantee = self.guarantee.name();
+        let (table, window) = match self.job {
+            Job::StreamTable => ("as = \"table\"\n", String::new()),
+            _ => ("", format!("within = \"{WITHIN_MS}ms\"\ngrace = \"0s\"\n")),
+        };
+        let source = "key = \"string\"\nvalue = \"string\"\nstart = \"earliest\"\n";
+        format!(
+            "wasmill = 1\nname = \"{name}\"\nguarantee = \"{guarantee}\"\n\
+             [sources.in]\ntopic = \"{input}\"\n{source}\
+             [sources.right]\ntopic = \"{right}\"\n{source}{table}\
+             [steps.work]\nop = \"join\"\nleft = \"in\"\nright = \"right\"\n{window}\
+             [sinks.out]\nfrom = \"work\"\ntopic = \"{output}\"\n"
         )
     }
 
@@ -185,8 +239,11 @@ impl App {
         command.args(&programs.jvm).arg("-Dlog4j2.level=ERROR");
         command.args(["-cp", classpath, "wasmill.bench.Jobs"]);
         let mut set = |name: &str, value: &str| _ = command.arg(format!("{name}={value}"));
-        set("job", if self.job == Job::Pass { "pass" } else { "count" });
+        set("job", &self.streams_job());
         set("in", &self.input);
+        set("right", &self.right);
+        set("window.ms", &WINDOW_MS.to_string());
+        set("within.ms", &WITHIN_MS.to_string());
         set("out", &self.output);
         set("application.id", &self.name);
         set("bootstrap.servers", &programs.brokers);
@@ -200,7 +257,7 @@ impl App {
             Guarantee::AtLeastOnce => "at_least_once",
         };
         set("processing.guarantee", guarantee);
-        if self.job == Job::Count {
+        if matches!(self.job, Job::Count | Job::Window) {
             // Every update: without its record cache.
             set("statestore.cache.max.bytes", "0");
         }
@@ -209,6 +266,13 @@ impl App {
         }
         command.args(&programs.streams_settings).args(&self.settings);
         Ok(command)
+    }
+
+    fn streams_job(&self) -> String {
+        match self.job {
+            Job::CountOnCommit => Job::Count.name(),
+            job => job.name(),
+        }
     }
 
     fn floor(&self, programs: &Programs) -> Command {

@@ -45,7 +45,10 @@ impl<'a> Progress<'a> {
             self.last = if self.app.job == Job::Pass { ends * 2 } else { ends };
             return Ok(self.last);
         }
-        let partitions = topic::partitions(&self.app.input);
+        let mut partitions = topic::partitions(&self.app.input);
+        if self.app.job == Job::StreamStream {
+            partitions.extend(topic::partitions(&self.app.right));
+        }
         match self.bench.kafka.admin()?.committed(&self.app.name, &partitions) {
             Ok(offsets) => self.last = offsets.iter().flatten().map(|o| o.offset).sum(),
             // A transaction with positions is on its way, or the coordinator loads: as it was. What lasts ends in a
@@ -145,10 +148,13 @@ fn between(row: &mut Row, prefix: &str, first: Sample, last: Sample) {
     }
 }
 
-/// One run of one program over the whole input.
-pub fn run(bench: &Bench, cell: &Cell, system: System, round: u32, input: &str) -> Result<Row> {
+/// One run of one program over the whole input; `right` is that of a join.
+pub fn run(bench: &Bench, cell: &Cell, system: System, round: u32, (input, right): (&str, &str)) -> Result<Row> {
     let mut row = Row::new(cell, system, round);
-    let app = bench.app(cell, system, input);
+    let app = App {
+        right: right.to_owned(),
+        ..bench.app(cell, system, input)
+    };
     topic::create(&bench.kafka, &[&app.output])?;
     let broker_before = bench.broker_pid.map_or(0.0, cpu_seconds);
     let began = Instant::now();

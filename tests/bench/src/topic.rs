@@ -2,11 +2,13 @@
 //! what came out.
 
 use crate::programs::{Guarantee, Job};
+use crate::sides;
 use anyhow::{Context, Result, ensure};
 use broker::{Broker, Cleanup, ConsumerOptions, Isolation, NewTopic, OffsetAt, Partitioning, ProducerOptions};
 use record::{BatchBuilder, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub const PARTITIONS: i32 = 8;
 const VALUE_BYTES: usize = 100;
@@ -21,6 +23,8 @@ pub enum Keys {
     Random(u64),
     /// One after the other, so that every key occurs: what a changelog of so many keys is made from.
     InTurn(u64),
+    /// As in turn, and older than every other input: what a table holds.
+    Table(u64),
 }
 
 /// Steele, Lea and Flood's SplitMix64: the same numbers on every machine.
@@ -34,11 +38,11 @@ fn mixed(number: u64) -> u64 {
 pub fn key_number(keys: Keys, record: u64) -> u64 {
     match keys {
         Keys::Random(count) => mixed(record) % count,
-        Keys::InTurn(count) => record % count,
+        Keys::InTurn(count) | Keys::Table(count) => record % count,
     }
 }
 
-fn key(number: u64) -> String {
+pub fn key(number: u64) -> String {
     format!("key-{number:08}")
 }
 
@@ -86,20 +90,34 @@ pub fn plain_producer(log: &dyn Broker) -> Result<Box<dyn broker::Producer>> {
     Ok(producer)
 }
 
-/// Appends records `0..records`; event times spread over ten minutes that ended before now.
+/// Event time of record 0: a full minute, more than half an hour ago.
+pub fn base() -> i64 {
+    static BASE: OnceLock<i64> = OnceLock::new();
+    *BASE.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        (now.map_or(0, |t| t.as_millis() as i64) - 1_860_000) / 60_000 * 60_000
+    })
+}
+
+/// Event times of `records` records are spread over ten minutes, in their order.
+pub fn event_time(record: u64, records: u64) -> i64 {
+    base() + (record as f64 / records as f64 * 600_000.0) as i64
+}
+
+/// Appends records `0..records`.
 pub fn fill(log: &dyn Broker, topic: &str, keys: Keys, records: u64) -> Result<()> {
     let mut producer = plain_producer(log)?;
-    let base = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)?
-        .as_millis() as i64
-        - 1_800_000;
     let (mut at, mut bytes) = (0, Vec::new());
     while at < records {
         let rows = ROWS.min((records - at) as usize);
         let mut builder = BatchBuilder::with_capacity(rows, rows * 12, rows * VALUE_BYTES);
         for record in at..at + rows as u64 {
             value(record, &mut bytes);
-            let time = base + (record as f64 / records as f64 * 600_000.0) as i64;
+            // What a table has is older than what meets it.
+            let time = match keys {
+                Keys::Table(_) => base() - 1,
+                _ => event_time(record, records),
+            };
             builder.push(Some(key(key_number(keys, record)).as_bytes()), Some(&bytes), time);
         }
         let to = Partitioning::ByKey { count: PARTITIONS };
@@ -190,6 +208,9 @@ pub fn check(log: &dyn Broker, topic: &str, job: Job, guarantee: Guarantee, keys
     match job {
         Job::Pass | Job::Burn => check_pass(log, topic, guarantee, records).with_context(what),
         Job::Count | Job::CountOnCommit => check_count(log, topic, job, guarantee, keys, records).with_context(what),
+        Job::Window => sides::check_window(log, topic, keys, records).with_context(what),
+        Job::StreamTable => sides::check_stream_table(log, topic, keys, records).with_context(what),
+        Job::StreamStream => sides::check_stream_stream(log, topic, keys, records).with_context(what),
     }
 }
 

@@ -1,5 +1,6 @@
 package wasmill.bench;
 
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
@@ -17,21 +18,32 @@ import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.JoinWindows;
+import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.StreamJoined;
+import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.kstream.WindowedSerdes;
 import org.apache.kafka.streams.processor.StateRestoreListener;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.WindowStore;
 
 /**
  * The benchmark's jobs on Kafka Streams. Nothing is measured in here: it runs until it is told to stop, and whoever
  * measures watches the topics, the group's offsets and /proc from outside, as for the other programs of the table.
  *
- * <p>Arguments: {@code job=pass|count in=TOPIC out=TOPIC} and any setting of Kafka Streams as {@code name=value}.
+ * <p>Arguments: {@code job=pass|count|window|stream-table|stream-stream in=TOPIC right=TOPIC out=TOPIC
+ * window.ms=MS within.ms=MS} and any setting of Kafka Streams as {@code name=value}.
  * Standard output says how long a restore took.
  */
 public final class Jobs {
     private static final Serde<byte[]> BYTES = Serdes.ByteArray();
+    private static final byte[] LEFT = "{\"left\":\"".getBytes(StandardCharsets.UTF_8);
+    private static final byte[] RIGHT = "\",\"right\":\"".getBytes(StandardCharsets.UTF_8);
+    private static final byte[] END = "\"}".getBytes(StandardCharsets.UTF_8);
 
     private Jobs() {}
 
@@ -43,7 +55,7 @@ public final class Jobs {
             String name = argument.substring(0, at);
             String value = argument.substring(at + 1);
             switch (name) {
-                case "job", "in", "out" -> words.put(name, value);
+                case "job", "in", "right", "out", "window.ms", "within.ms" -> words.put(name, value);
                 default -> settings.put(name, value);
             }
         }
@@ -75,9 +87,41 @@ public final class Jobs {
                 .count(Materialized.<byte[], Long, KeyValueStore<Bytes, byte[]>>as("counts"))
                 .toStream()
                 .to(words.get("out"), Produced.with(BYTES, Serdes.Long()));
+            case "window" -> {
+                Duration size = Duration.ofMillis(Long.parseLong(words.get("window.ms")));
+                in.groupByKey(Grouped.with(BYTES, BYTES))
+                    .windowedBy(TimeWindows.ofSizeAndGrace(size, Duration.ofSeconds(10)))
+                    .count(Materialized.<byte[], Long, WindowStore<Bytes, byte[]>>as("counts"))
+                    .toStream()
+                    .to(words.get("out"), Produced.with(
+                        new WindowedSerdes.TimeWindowedSerde<>(BYTES, size.toMillis()), Serdes.Long()));
+            }
+            case "stream-table" -> {
+                KTable<byte[], byte[]> right = builder.table(words.get("right"), Consumed.with(BYTES, BYTES),
+                    Materialized.<byte[], byte[], KeyValueStore<Bytes, byte[]>>as("right"));
+                in.join(right, Jobs::both, Joined.with(BYTES, BYTES, BYTES)).to(words.get("out"), Produced.with(BYTES, BYTES));
+            }
+            case "stream-stream" -> {
+                KStream<byte[], byte[]> right = builder.stream(words.get("right"), Consumed.with(BYTES, BYTES));
+                Duration within = Duration.ofMillis(Long.parseLong(words.get("within.ms")));
+                in.join(right, Jobs::both, JoinWindows.ofTimeDifferenceWithNoGrace(within),
+                        StreamJoined.with(BYTES, BYTES, BYTES).withStoreName("pairs"))
+                    .to(words.get("out"), Produced.with(BYTES, BYTES));
+            }
             default -> throw new IllegalArgumentException("no job `" + words.get("job") + "`");
         }
         return builder.build();
+    }
+
+    /** Both values as JSON; what the benchmark sends has nothing to escape. */
+    private static byte[] both(byte[] left, byte[] right) {
+        byte[] joined = new byte[LEFT.length + left.length + RIGHT.length + right.length + END.length];
+        int at = 0;
+        for (byte[] part : new byte[][] {LEFT, left, RIGHT, right, END}) {
+            System.arraycopy(part, 0, joined, at, part.length);
+            at += part.length;
+        }
+        return joined;
     }
 
     /** Prints what restoring all partitions took, from the first that began to the last that ended. */

@@ -139,6 +139,40 @@ pub(super) fn partitioned_by_key(world: &World<'_>) -> Result<(), String> {
     )
 }
 
+/// All windows of a key go where the key goes.
+pub(super) fn partitioned_by_own_key(world: &World<'_>) -> Result<(), String> {
+    const COUNT: i32 = 5;
+    let topic = world.topic("t", COUNT, Cleanup::Delete)?;
+    let mut builder = BatchBuilder::default();
+    for i in 0..20_i64 {
+        let mut key = format!("key-{}", i % 4).into_bytes();
+        key.extend_from_slice(&i.to_be_bytes());
+        builder.push(Some(&key), Some(b"window"), T0 + i);
+    }
+    let mut producer = world.producer(None)?;
+    let to = Partitioning::ByWindowedKey {
+        count: COUNT,
+        window_bytes: 8,
+    };
+    producer.send(&topic, to, &builder.finish(), 0).map_err(text)?;
+    producer.flush(FLUSH).map_err(text)?;
+    let mut end = BatchBuilder::default();
+    end.push(None, Some(b"end"), T0);
+    let end = end.finish();
+    let mut total = 0;
+    for p in 0..COUNT {
+        producer.send(&topic, Partitioning::Fixed(p), &end, 0).map_err(text)?;
+        producer.flush(FLUSH).map_err(text)?;
+        let rows = world.read_until(&TopicPartition::new(topic.as_str(), p), "end")?;
+        for key in rows.iter().filter_map(|row| row.key.as_deref()) {
+            let own = key.split_last_chunk::<8>().map(|(own, _)| own);
+            same("partition of a window", p, partition_of(own, COUNT))?;
+            total += 1;
+        }
+    }
+    same("windows in all partitions", total, 20)
+}
+
 pub(super) fn delivered_is_last_own_offset(world: &World<'_>) -> Result<(), String> {
     let topic = world.topic("t", 2, Cleanup::Delete)?;
     let (zero, one) = (

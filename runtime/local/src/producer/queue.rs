@@ -5,7 +5,7 @@ use crate::chunk::{CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, ChunkBuilder, Sealed, header
 use arrow_array::Array;
 use broker::{DeliveryFailure, Error, ErrorKind, Partitioning};
 use hashbrown::HashMap;
-use record::{Batch, TopicPartition, partition_of};
+use record::{Batch, TopicPartition};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -88,7 +88,7 @@ impl Queues {
         let there = target.queues.len() as i32;
         let (first, count) = match to {
             Partitioning::Fixed(partition) => (partition, 1),
-            Partitioning::ByKey { count } => (0, count),
+            Partitioning::ByKey { .. } | Partitioning::ByWindowedKey { .. } => (0, to.count()),
         };
         if first < 0 || count < 1 || i64::from(first) + i64::from(count) > i64::from(there) {
             let cause = format!("{to:?} of a topic with {there} partitions");
@@ -116,16 +116,13 @@ impl Queues {
                     out.add_runs(queue, batch, &mut refuse);
                 }
             }
-            Partitioning::ByKey { count } => {
+            Partitioning::ByKey { count } | Partitioning::ByWindowedKey { count, .. } => {
                 let spread = target.spread % count as usize;
                 target.spread = spread + 1;
                 for row in (0..batch.len()).filter(|row| !refuse(*row)) {
-                    let key = batch.key(row);
-                    let partition = if key.is_some() {
-                        partition_of(key, count) as usize
-                    } else {
-                        spread
-                    };
+                    let partition = to
+                        .partition(batch.key(row))
+                        .map_or(spread, |partition| partition as usize);
                     if let Some(queue) = target.queues.get_mut(partition) {
                         out.bytes += row_bytes(batch, row);
                         queue.builder.push(batch, row);

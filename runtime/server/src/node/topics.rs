@@ -9,7 +9,7 @@ use broker::{
     Cleanup, ConsumerOptions, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt, Partitioning, Producer,
     ProducerOptions, TopicDescription,
 };
-use record::{BatchBuilder, Fetched, TopicPartition, partition_of};
+use record::{BatchBuilder, Fetched, TopicPartition};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use topology::{Format, NodeKind};
@@ -129,6 +129,10 @@ impl Node {
         let invalid = |message: String| Refusal::invalid("invalid-record", message);
         let key_format = named(&request.key_format)?;
         let value_format = named(&request.value_format)?;
+        let by_key = Partitioning::ByWindowedKey {
+            count: partitions,
+            window_bytes: key_format.window_bytes(),
+        };
         let mut rows: BTreeMap<i32, BatchBuilder> = BTreeMap::new();
         for (index, record) in request.records.iter().enumerate() {
             let at = |what: &str, e: String| invalid(format!("record {index}: its {what}: {e}"));
@@ -136,10 +140,7 @@ impl Node {
             let value = text::encode(value_format, &record.value).map_err(|e| at("value", e))?;
             // Null keys go round: a page of lines is spread over the partitions.
             let spread = (index as i32).checked_rem(partitions).unwrap_or(0);
-            let partition = record.partition.unwrap_or_else(|| match &key {
-                Some(key) => partition_of(Some(key), partitions),
-                None => spread,
-            });
+            let partition = record.partition.or(by_key.partition(key.as_deref())).unwrap_or(spread);
             if !(0..partitions).contains(&partition) {
                 return Err(invalid(format!(
                     "record {index}: there is no partition {partition}, only {partitions}"

@@ -1,6 +1,7 @@
 //! The whole, as a user meets it: one file here is one story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod absurd;
 mod dead_letters;
 mod dev;
 mod encrypted;

@@ -7,7 +7,7 @@ use broker::{
     Cleanup, CommittedOffset, DeliveryFailure, Error, ErrorKind, GroupMetadata, Partitioning, Producer, ProducerOptions,
 };
 use rand::RngExt;
-use record::{Batch, TopicPartition, partition_of};
+use record::{Batch, TopicPartition};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -193,13 +193,9 @@ impl Producer for WorldProducer {
             return Err(Error::new(ErrorKind::Configuration, doing, "no transaction is open"));
         }
         for row in 0..batch.len() {
-            let partition = match to {
-                Partitioning::Fixed(partition) => partition,
-                Partitioning::ByKey { count } => match batch.key(row) {
-                    Some(key) => partition_of(Some(key), count),
-                    None => self.world.lock().rng.random_range(0..count),
-                },
-            };
+            let partition = to
+                .partition(batch.key(row))
+                .unwrap_or_else(|| self.world.lock().rng.random_range(0..to.count()));
             let record = Record {
                 key: batch.key(row).map(<[u8]>::to_vec),
                 value: batch.value(row).map(<[u8]>::to_vec),
