@@ -33,7 +33,6 @@ pub use dedup::Deduplicator;
 pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
 pub use group_table::TableGrouper;
 pub use map::Mapping;
-pub use on_table::on_table;
 pub use projection::Projector;
 pub use select_key::KeySelector;
 pub use stream_join::StreamJoiner;

@@ -173,6 +173,7 @@ impl Builder<'_> {
         self.check_keys(part, &left, &right);
         self.check_side(part, Side::Left, &left);
         self.check_side(part, Side::Right, &right);
+        let (left_ttl_ms, right_ttl_ms) = (self.ttl_ms(&left), self.ttl_ms(&right));
         let (left, left_store) = match left.table {
             true => self.stored(step, Side::Left, left),
             false => (self.side(step, Side::Left, left), None),
@@ -188,8 +189,8 @@ impl Builder<'_> {
             key: settle(left.key.or(right.key)),
             left_value: settle(left.value),
             right_value: settle(right.value),
-            left_ttl_ms: self.ttl_ms(&left),
-            right_ttl_ms: self.ttl_ms(&right),
+            left_ttl_ms,
+            right_ttl_ms,
             versions,
         };
         let key = Some(join.key);
@@ -213,7 +214,7 @@ impl Builder<'_> {
     }
 
     fn ttl_ms(&self, table: &Out) -> Option<i64> {
-        match self.nodes.get(table.node).map(|node| &node.kind) {
+        match self.made_of(table).filter(|_| table.table) {
             Some(NodeKind::TtlTable(table)) => Some(table.ttl_ms),
             _ => None,
         }

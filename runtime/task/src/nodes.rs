@@ -150,15 +150,15 @@ pub fn plan_node(
     })
 }
 
-/// The work of a node without a store; `None`: it has some.
+/// The work of a node on a stream that has no store; `None`: it has some, or works on a table.
 fn flow(kind: &NodeKind, outputs: &mut Outputs<'_>) -> Result<Option<Work>, Error> {
     Ok(Some(match kind {
         NodeKind::Source(_) => Work::Source,
         NodeKind::Branch(branch) => Work::Branch(Branching::new(branch)),
         NodeKind::Merge => Work::Merge,
         NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
-        NodeKind::Filter(filter) => Work::Filter(Filtering::new(filter)),
-        NodeKind::Map(map) => Work::Map(Mapping::new(map)),
+        NodeKind::Filter(filter) if !filter.table => Work::Filter(Filtering::new(filter)),
+        NodeKind::Map(map) if !map.table => Work::Map(Mapping::new(map)),
         NodeKind::Route(route) => Work::Route(Routing::new(route)),
         NodeKind::Repartition(r) => Work::Output {
             topic: outputs.number(&r.topic)?,

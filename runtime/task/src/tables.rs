@@ -5,8 +5,8 @@
 //! rules of [`crate::plan::Order`] do the rest: one row at a time.
 
 use operators::{
-    Applied, Deduplicator, ExpiringTable, Lookup, Resolver, Subscriber, TableAggregator, TableGrouper, TableJoiner,
-    VersionedWriter,
+    Applied, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
+    TableGrouper, TableJoiner, VersionedWriter,
 };
 use state::Stores;
 use topology::{Emit, NodeKind, StoreId};
@@ -28,6 +28,9 @@ pub enum TableWork {
     Subscribe(Subscriber),
     Lookup(Lookup),
     Resolve(Resolver),
+    /// Each with whether something downstream needs what its rows replace.
+    Filter(Filtering, bool),
+    Map(Mapping, bool),
 }
 
 /// A node with the task's numbers of its stores.
@@ -77,6 +80,8 @@ pub fn table_work(
             TableWork::Resolve(Resolver::new(&resolve.join, numbered(resolve.left, false)?))
         }
         NodeKind::ForeignSubscribe(join) => TableWork::Subscribe(Subscriber::new(join)),
+        NodeKind::Filter(filter) => TableWork::Filter(Filtering::new(filter), olds),
+        NodeKind::Map(map) => TableWork::Map(Mapping::new(map), olds),
         NodeKind::GroupTable(selector) => TableWork::Group(TableGrouper::new(selector.clone())),
         NodeKind::TableJoin(join) => {
             // What a table was at a time is in its stores only.
@@ -120,6 +125,8 @@ impl TableWork {
             Self::Ttl(table) => table.apply(batch, stream_times, stores)?,
             Self::Lookup(lookup) => lookup.apply(batch, ports, &is_past, stores)?,
             Self::Resolve(resolver) => resolver.apply(batch, ports, &is_past, stores)?,
+            Self::Filter(filtering, olds) => filtering.apply_to_table(batch, *olds)?,
+            Self::Map(mapping, olds) => mapping.apply_to_table(batch, *olds)?,
             Self::Versioned(table) => {
                 let taken = table.apply(batch, stores)?;
                 let dropped = taken.all.dropped;

@@ -327,7 +327,8 @@ impl Predicate {
 
 fn filter_details(filter: &crate::Filter) -> String {
     let not = if filter.not { "not " } else { "" };
-    format!("rows with {not}{}", filter.condition.word())
+    let table = if filter.table { ", of a table" } else { "" };
+    format!("rows with {not}{}{table}", filter.condition.word())
 }
 
 fn map_details(map: &crate::Map) -> String {
@@ -339,6 +340,9 @@ fn map_details(map: &crate::Map) -> String {
         if let Some(shape) = shape {
             parts.push(format!("{what} is {}", shape.word()));
         }
+    }
+    if map.table {
+        parts.push("of a table".to_string());
     }
     parts.join(", ")
 }

@@ -34,6 +34,9 @@ impl Shape {
 pub struct Filter {
     pub condition: Predicate,
     pub not: bool,
+    /// The rows are a table's, and so are those that come out: one that is left out is a tombstone.
+    #[serde(default)]
+    pub table: bool,
 }
 
 /// New keys and values; with `each`, one row for each element of a list.
@@ -45,6 +48,9 @@ pub struct Map {
     pub value: Option<Shape>,
     pub key_format: Format,
     pub value_format: Format,
+    /// The rows are a table's, and so are those that come out; only values are new then, and a tombstone stays one.
+    #[serde(default)]
+    pub table: bool,
 }
 
 /// Output port i takes the rows for which the expression gives the name of topic i; another name is an error.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, JoinKind, NodeKind, Projection, StoreId, Topology};
+use crate::{Filter, Format, JoinKind, Map, NodeKind, Projection, StoreId, Topology};
 
 /// A join with a table. Port 0 takes the left side, port 1 the rows of the right table, each with what it replaces.
 ///
@@ -80,7 +80,24 @@ impl Topology {
                 }
             }
         }
+        self.take_back(&mut wanted);
         wanted
+    }
+
+    /// A node that only passes on what it is given cannot say what its rows replace where the node above does not.
+    fn take_back(&self, wanted: &mut [bool]) {
+        for (id, node) in self.nodes.iter().enumerate() {
+            let gives = |from: usize| {
+                let kind = self.nodes.get(from).map(|node| &node.kind);
+                kind.is_some_and(NodeKind::gives_olds) && wanted.get(from) == Some(&true)
+            };
+            if node.kind.passes_olds()
+                && !node.inputs.iter().all(|edge| gives(edge.from))
+                && let Some(own) = wanted.get_mut(id)
+            {
+                *own = false;
+            }
+        }
     }
 }
 
@@ -107,8 +124,27 @@ impl NodeKind {
             Self::GroupTable(_) | Self::ForeignSubscribe(_) => true,
             Self::ForeignLookup(_) | Self::ForeignResolve(_) => port == 1,
             Self::TableJoin(join) => join.table(port).is_some(),
-            Self::Merge => wanted,
-            _ => false,
+            // A table kept of another one says itself what its rows replace; that it wants them from above makes a
+            // filter there leave out what never passed, as in Kafka Streams.
+            Self::ToTable { .. } => wanted,
+            kind => kind.passes_olds() && wanted,
+        }
+    }
+
+    fn passes_olds(&self) -> bool {
+        matches!(
+            self,
+            Self::Merge | Self::Filter(Filter { table: true, .. }) | Self::Map(Map { table: true, .. })
+        )
+    }
+
+    /// Whether its rows say what they replace when they are asked to.
+    fn gives_olds(&self) -> bool {
+        match self {
+            Self::ToTable { .. } | Self::Aggregate(_) | Self::TableAggregate(_) => true,
+            Self::TtlTable(_) | Self::VersionedTable(_) => true,
+            Self::TableJoin(join) => join.left.is_some(),
+            kind => kind.passes_olds(),
         }
     }
 }

@@ -129,9 +129,26 @@ final class RandomCases {
         }
     }
 
-    /** Its changes go on as a stream. */
+    /** Its changes go on as a stream, some of them through a filter, new values and a grouping of the table. */
     private void table(String name, boolean numbers) {
-        begin(name + "-rows", "to-stream", '"' + name + '"');
+        String last = name;
+        if (random.nextInt(3) == 0) {
+            begin(name + "-kept", pick("filter", "filter-not"), '"' + last + '"');
+            line("where", numbers ? "value > 2" : "has(value.n) && value.n > 2");
+            last = name + "-kept";
+        }
+        if (random.nextInt(4) == 0) {
+            begin(name + "-made", "map-values", '"' + last + '"');
+            line("value", numbers ? "value == 4 ? dyn(null) : value + 1" : "has(value.n) ? {'n': value.n + 1, 'k': key} : value");
+            if (numbers) line("result", "i64");
+            last = name + "-made";
+        }
+        if (random.nextInt(3) == 0) {
+            begin(name + "-groups", "count", '"' + last + '"');
+            line("group-by", numbers ? "value" : "value.k");
+            sink(new Line(name + "-groups", true, 0));
+        }
+        begin(name + "-rows", "to-stream", '"' + last + '"');
         streams.add(new Line(name + "-rows", numbers, ++parts));
     }
 
