@@ -6,11 +6,11 @@ use indexmap::IndexMap;
 use topology::description::ModuleDescription;
 use topology::{
     Edge, Emit, Format, Node, NodeId, NodeKind, OnError, Repartition, Selector, Sink, Source, SourceKind, Start, Store,
-    StoreId, StoreKind, Topology, changelog_topic, is_internal_topic, repartition_topic,
+    StoreId, StoreKind, Timestamps, Topology, changelog_topic, is_internal_topic, repartition_topic,
 };
 
 use crate::diagnostics::{Code, Diagnostic};
-use crate::file::{File, Inputs, Part, StepPart, Work};
+use crate::file::{File, Inputs, Part, SourcePart, StepPart, Work};
 use crate::modules::{ModuleRef, Undescribed};
 use crate::reader::{Reader, Text};
 use crate::tree::Span;
@@ -143,29 +143,32 @@ impl<'f> Builder<'f> {
             } else {
                 SourceKind::Stream
             };
-            let topics = source.topics.iter().map(|topic| topic.text.clone()).collect();
-            let node = Source {
-                topics,
-                kind,
-                key: source.key,
-                value: source.value,
-                start: source.start,
-                create: source.create.clone(),
-            };
-            let name = &source.name.text;
-            let id = self.node(name, NodeKind::Source(node), Vec::new());
-            let mut out = Out {
-                node: id,
-                key: Some(source.key),
-                value: Some(source.value),
-                ..Out::default()
-            };
-            if source.table {
-                let node = format!("{name}-table");
-                out = self.table(&node, (name, name), &source.name.span, out, source.rows);
-            }
-            self.outputs.insert(name.clone(), Outputs::One(out));
+            self.source(source, kind);
         }
+    }
+
+    fn source(&mut self, source: &SourcePart, kind: SourceKind) {
+        let mut out = Out {
+            key: Some(source.key),
+            value: Some(source.value),
+            ..Out::default()
+        };
+        let node = Source {
+            topics: source.topics.iter().map(|topic| topic.text.clone()).collect(),
+            kind,
+            key: source.key,
+            value: source.value,
+            start: source.start,
+            create: source.create.clone(),
+            timestamps: self.timestamps(source, &out),
+        };
+        let name = &source.name.text;
+        out.node = self.node(name, NodeKind::Source(node), Vec::new());
+        if source.table {
+            let node = format!("{name}-table");
+            out = self.table(&node, (name, name), &source.name.span, out, source.rows);
+        }
+        self.outputs.insert(name.clone(), Outputs::One(out));
     }
 
     fn step(&mut self, step: &StepPart) {
@@ -335,6 +338,7 @@ impl<'f> Builder<'f> {
             value,
             start: Start::Earliest,
             create: None,
+            timestamps: Timestamps::default(),
         };
         let id = self.node(
             format!("{name}-repartition-source"),

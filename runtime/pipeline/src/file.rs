@@ -38,6 +38,7 @@ pub struct SourcePart {
     pub table: bool,
     pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
+    pub timestamp: crate::timestamps::TimestampPart,
 }
 
 #[derive(Debug)]

@@ -25,6 +25,7 @@ mod steps;
 mod stream_joins;
 mod suppress;
 mod tables;
+mod timestamps;
 mod tree;
 mod units;
 mod vars;

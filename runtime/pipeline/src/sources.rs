@@ -19,9 +19,9 @@ const KEYS: &[&str] = &[
     "create",
     "ttl",
     "versioned",
+    "timestamp",
 ];
 const LATER: &[&str] = &[
-    "timestamp",
     "idle",
     "pattern",
     "window",
@@ -44,6 +44,7 @@ pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
         table: table_source,
         rows: crate::tables::read_rows(table, table_source, reader),
         create: file::create(table, reader),
+        timestamp: crate::timestamps::read(table, reader),
         name,
     }
 }

@@ -67,6 +67,7 @@ fn topology(middle: NodeKind) -> Topology {
         value: bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let sink = Sink {
         topic: "out".into(),

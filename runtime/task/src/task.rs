@@ -92,7 +92,12 @@ impl Task {
                 stores,
                 ..Context::default()
             },
-            queues: plan.sources.iter().cloned().map(Queue::new).collect(),
+            queues: plan
+                .sources
+                .iter()
+                .zip(&plan.row_times)
+                .map(|(source, times)| Queue::new(source.clone(), times.clone()))
+                .collect(),
             plan,
             options,
             rejects: Rejects::new(),
@@ -221,6 +226,7 @@ impl Task {
         self.unwritten_schedules.clear();
         for queue in &mut self.queues {
             queue.committed = queue.position;
+            queue.latest.committed();
         }
         let positions: Vec<Option<i64>> = self.queues.iter().map(|q| q.position).collect();
         self.rejects.retain(|(queue, offset), _| {

@@ -149,6 +149,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         value,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let step = ModuleStep {
         module: "obedient".into(),

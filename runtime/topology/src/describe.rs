@@ -292,9 +292,13 @@ fn source_details(source: &Source) -> String {
         Start::Latest => ", from the latest".to_string(),
         Start::Time(at) => format!(", from time {at}"),
     };
+    let times = match source.timestamps.is_plain() {
+        true => String::new(),
+        false => format!(", time {}", source.timestamps.describe()),
+    };
     let plural = if source.topics.len() == 1 { "topic" } else { "topics" };
     format!(
-        "{plural} {}, {} -> {}{kind}{start}",
+        "{plural} {}, {} -> {}{kind}{start}{times}",
         source.topics.join(", "),
         source.key.word(),
         source.value.word()

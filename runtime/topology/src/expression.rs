@@ -1,6 +1,6 @@
 //! Expressions in the graph: what a step asks or makes of a record. As texts; crate `expressions` knows their language.
 
-use crate::{Format, Predicate};
+use crate::{Format, Predicate, TimeOf};
 use serde::{Deserialize, Serialize};
 
 /// A text of the Common Expression Language over one record, and what its key and value are.
@@ -71,6 +71,10 @@ impl crate::NodeKind {
                 map.each.iter().chain(shapes).collect()
             }
             Self::Route(route) => vec![&route.topic],
+            Self::Source(source) => match &source.timestamps.of {
+                TimeOf::Expression { expression, .. } => vec![expression],
+                _ => Vec::new(),
+            },
             Self::Branch(branch) => branch
                 .branches
                 .iter()

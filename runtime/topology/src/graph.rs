@@ -2,7 +2,7 @@
 
 use crate::{
     Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
-    StreamJoin, Suppress, TableJoin, TtlTable, VersionedTable, WindowAggregate,
+    StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,8 @@ pub struct Source {
     pub value: Format,
     pub start: Start,
     pub create: Option<CreateTopic>,
+    #[serde(default)]
+    pub timestamps: Timestamps,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ mod projection;
 mod stream_join;
 mod suppress;
 mod table;
+mod timestamps;
 mod validate;
 mod window;
 
@@ -42,6 +43,7 @@ pub use projection::{JoinKind, Projection, Side};
 pub use stream_join::StreamJoin;
 pub use suppress::{Suppress, SuppressedWindow, Until, WhenFull};
 pub use table::{Dedup, TableJoin, TtlTable, VersionedTable};
+pub use timestamps::{InvalidTime, TimeForm, TimeOf, Timestamps};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 pub use window::{WindowAggregate, WindowKind, Windowing, Windows};
 

@@ -33,6 +33,7 @@ fn source(topic: &str, value: Format) -> NodeKind {
         value,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     })
 }
 

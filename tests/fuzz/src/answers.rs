@@ -422,6 +422,7 @@ fn topology(module: &Module) -> Topology {
         value: Format::Bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let sink = Sink {
         topic: "out".into(),

@@ -86,7 +86,7 @@ final class Build {
         List<String> topics = source.has("topics") ? Parts.names(source.get("topics")) : Parts.names(source.get("topic"));
         topics.forEach(topic -> inputs.put(topic, new Row.Formats(key, value)));
         Consumed<Bytes, Bytes> how = Consumed.with(BYTES, BYTES).withName(name);
-        if (source.has("timestamp")) how = how.withTimestampExtractor(Times.extractor(source.get("timestamp")));
+        if (source.has("timestamp")) how = how.withTimestampExtractor(Times.extractor(source.get("timestamp"), new Row.Formats(key, value)));
         switch (source.path("as").asText("stream")) {
             case "table": {
                 KTable<Bytes, Bytes> table = builder.table(topics.get(0), how, store(name, source, key, value));

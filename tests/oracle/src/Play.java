@@ -76,6 +76,7 @@ final class Play {
     /** Plays `input`; `look` is shown the stores at the end. */
     void run(List<JsonNode> input, Looks look) {
         Failures.begin(file);
+        Times.wall = 0;
         try (TopologyTestDriver driver = new TopologyTestDriver(build.builder.build(), settings(), Instant.EPOCH)) {
             Map<String, TestInputTopic<Bytes, Bytes>> open = new LinkedHashMap<>();
             build.inputs.keySet().forEach(t ->
@@ -89,6 +90,7 @@ final class Play {
                         break;
                     }
                 } else if (line.has("advance")) {
+                    Times.wall += line.get("advance").longValue();
                     driver.advanceWallClockTime(Duration.ofMillis(line.get("advance").longValue()));
                 }
                 collect(driver);

@@ -31,6 +31,7 @@ fn source(topic: &str, kind: SourceKind) -> NodeKind {
         value: Format::Bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     })
 }
 

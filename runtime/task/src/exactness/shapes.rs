@@ -77,6 +77,7 @@ impl Build<'_> {
                 value,
                 start,
                 create: None,
+                timestamps: Default::default(),
             }),
             &[],
         )
@@ -303,6 +304,9 @@ fn several(b: &mut Build<'_>) {
     let first = b.source(&["in-a", "in-b"]);
     let second = b.source(&["in-b"]);
     let third = b.source(&["in-c"]);
+    if b.dice.chance(40) {
+        super::timestamps::from_values(b, first);
+    }
     let own = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
     let m = b.module(&[&[(first, 0)], &[(second, 0), (third, 0)]], 1, &[own]);
     let n = b.module(&[&[(second, 0)], &[(m, 0)]], 1, &[]);

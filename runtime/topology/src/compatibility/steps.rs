@@ -260,6 +260,10 @@ fn source(node: &Node, was: &crate::Source, is: &crate::Source, changes: &mut Ve
             start(is),
         ));
     }
+    if was.timestamps != is.timestamps {
+        let (before, after) = (was.timestamps.describe(), is.timestamps.describe());
+        changes.push(Change::settings(format!("`timestamp` of {}", label(node)), before, after));
+    }
     if was.kind != is.kind {
         changes.push(Change::settings(
             format!("kind of {}", label(node)),
