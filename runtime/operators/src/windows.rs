@@ -3,11 +3,12 @@
 //! Rows are taken one after another, each with its own time: an operator's stream time is the largest timestamp of the
 //! rows with a key that it saw, whatever else the task saw, and is state like the windows themselves. A row with a null
 //! key is dropped. A null value counts in `count`, as in Kafka Streams' source (its documentation says otherwise), but
-//! not in sliding windows; other functions leave out rows that have nothing to reduce.
+//! not in sliding windows, where it does not even move time; other functions leave out rows that have nothing to reduce.
 
 mod clock;
 mod keep;
 mod session;
+mod sliding;
 mod time;
 
 use record::{Batch, BatchBuilder};
@@ -18,9 +19,8 @@ pub(crate) use keep::{Expiry, remove_expired};
 pub use keep::{sweep, wire_keys};
 
 use crate::aggregate::{Aggregator, RowFault};
-use crate::numbers::Numbers;
 use crate::{Applied, Error};
-use clock::Clock;
+use clock::{Clock, Times};
 
 /// A windowed reduction with its stores.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct WindowAggregator {
     layout: Layout,
     on_commit: bool,
     store: usize,
-    times: Numbers,
+    times: Times,
 }
 
 /// What windows made of a batch.
@@ -99,7 +99,7 @@ impl WindowAggregator {
             layout: layout(kind).unwrap_or(Layout::Window),
             on_commit: window.aggregate.emit == topology::Emit::OnCommit,
             store,
-            times: Numbers::of(times, name),
+            times: Times::new(times, name, window.windowing.is_sliding()),
         }
     }
 
@@ -117,7 +117,8 @@ impl WindowAggregator {
         let before = clock;
         let mut outcome = Outcome::default();
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
-            let Some(key) = batch.key(row) else {
+            let moves_time = batch.value(row).is_some() || !self.windowing.is_sliding();
+            let Some(key) = batch.key(row).filter(|_| moves_time) else {
                 outcome.dropped += 1;
                 continue;
             };
@@ -159,7 +160,7 @@ impl WindowAggregator {
             }
             Windows::Unlimited => self.reduce_windows(row, (i64::MAX, i64::MAX), stores, clock, outcome),
             Windows::Session { gap_ms } => self.reduce_session(row, (gap_ms, before), stores, clock, outcome),
-            Windows::Sliding { .. } => Err(RowFault::State(state::Error::Misuse("no sliding windows here".into()))),
+            Windows::Sliding { difference_ms } => self.reduce_sliding(row, difference_ms, stores, clock, outcome),
         }
     }
 }

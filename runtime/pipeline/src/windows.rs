@@ -113,13 +113,7 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
     let grace = time(table, "grace", 0, reader);
     let retention = time(table, "retention", 1, reader);
     let (size, grace) = (size?, grace?);
-    if let (Some(retention), Some(said)) = (retention, table.get("retention"))
-        && retention < size + grace
-    {
-        let message = format!("a window of {size} ms with {grace} ms of grace is not kept in {retention} ms");
-        let hint = format!("`retention` is at least {} ms; leave it out for that", size + grace);
-        reader.bad_value(&said.span, message, Some(hint));
-    }
+    let retention_ms = retention_ms(table, (kind, size, grace), retention, reader);
     let windows = match *kind {
         "tumbling" => Windows::Time {
             size_ms: size,
@@ -130,18 +124,34 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
             advance_ms: advance?,
         },
         "session" => Windows::Session { gap_ms: size },
-        _ => {
-            reader.later(span, "a sliding window");
-            return None;
-        }
+        _ => Windows::Sliding { difference_ms: size },
     };
     Some(Windowing {
         windows,
         grace_ms: grace,
-        retention_ms: retention.unwrap_or(size + grace),
+        retention_ms,
         on_close,
         late: false,
     })
+}
+
+/// How long a window is kept: at least until no row can come into it any more. A sliding one tells of the rows before
+/// those that come into it, too.
+fn retention_ms(
+    table: &Table,
+    (kind, size, grace): (&str, i64, i64),
+    retention: Option<i64>,
+    reader: &mut Reader,
+) -> i64 {
+    let least = if kind == "sliding" { 2 * size + grace } else { size + grace };
+    if let (Some(retention), Some(said)) = (retention, table.get("retention"))
+        && retention < least
+    {
+        let message = format!("a {kind} window of {size} ms with {grace} ms of grace is not kept in {retention} ms");
+        let hint = format!("`retention` is at least {least} ms; leave it out for that");
+        reader.bad_value(&said.span, message, Some(hint));
+    }
+    retention.unwrap_or(least)
 }
 
 fn advance(table: &Table, kind: &str, size: Option<i64>, span: &Span, reader: &mut Reader) -> Option<i64> {

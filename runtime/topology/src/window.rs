@@ -56,6 +56,10 @@ impl Windowing {
         (self.retention_ms / 2).max(SEGMENT_MS_MIN)
     }
 
+    pub fn is_sliding(&self) -> bool {
+        matches!(self.windows, Windows::Sliding { .. })
+    }
+
     /// The store that such windows are kept in.
     pub fn store_kind(&self) -> StoreKind {
         match self.windows {

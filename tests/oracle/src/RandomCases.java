@@ -75,7 +75,7 @@ final class RandomCases {
         Line from = streams.get(random.nextInt(streams.size()));
         String name = "s" + ++steps;
         String merge = mergeable(from);
-        int kind = random.nextInt(from.numbers() ? 5 : 8);
+        int kind = random.nextInt(from.numbers() ? 5 : 10);
         if (kind == 0 && merge != null) {
             begin(name, "merge", "[\"" + from.name() + "\", \"" + merge + "\"]");
             streams.add(new Line(name, from.numbers(), from.part()));
@@ -121,6 +121,7 @@ final class RandomCases {
                 if (random.nextBoolean()) line("group-by", "value.k");
                 table(name, true);
             }
+            case 7, 8 -> windows(name, from);
             default -> {
                 begin(name, "flat-map-values", quoted(from));
                 line("each", "value == null || !has(value.n) ? [] : [value, {'n': value.n * 10}]");
@@ -150,6 +151,24 @@ final class RandomCases {
         }
         begin(name + "-rows", "to-stream", '"' + last + '"');
         streams.add(new Line(name + "-rows", numbers, ++parts));
+    }
+
+    /** A table of windows, as it is or what passes of it. */
+    private void windows(String name, Line from) {
+        String op = pick("count", "sum", "min", "first");
+        begin(name, op, quoted(from));
+        if (!op.equals("count")) line("of", "value.n");
+        if (random.nextBoolean()) line("group-by", "value.k");
+        int size = 1 + random.nextInt(12);
+        String window = switch (random.nextInt(5)) {
+            case 0 -> "tumbling = \"" + size + "ms\"";
+            case 1 -> "hopping = \"" + size + "ms\", advance = \"" + (1 + random.nextInt(size)) + "ms\"";
+            case 2 -> "session = \"" + size + "ms\"";
+            default -> "sliding = \"" + (size - 1) + "ms\"";
+        };
+        file.append("window = { ").append(window).append(", grace = \"").append(random.nextInt(15)).append("ms\" }\n");
+        if (random.nextInt(3) == 0) line("emit", "on-close");
+        sink(new Line(name, true, 0));
     }
 
     private String mergeable(Line from) {

@@ -26,10 +26,14 @@ pub struct Expiry {
 pub fn sweep(windows: &WindowAggregator, stores: &mut Stores) -> Result<(), Error> {
     let mut clock = Clock::read(stores, &windows.times)?;
     let before = clock;
+    let newest = match windows.windowing.is_sliding() {
+        true => clock.started,
+        false => clock.observed,
+    };
     let expiry = Expiry {
         store: windows.store,
         layout: windows.layout,
-        expired: clock.observed.saturating_sub(windows.windowing.retention_ms),
+        expired: newest.saturating_sub(windows.windowing.retention_ms),
         observed: clock.observed,
     };
     remove_expired(&expiry, &mut clock.oldest, stores)?;

@@ -373,7 +373,8 @@ fn window(b: &mut Build<'_>, from: &[From], emit: Emit) -> usize {
         },
         Windows::Session { gap_ms: size },
         Windows::Unlimited,
-    ][b.dice.below(3) as usize];
+        Windows::Sliding { difference_ms: size },
+    ][b.dice.below(4) as usize];
     let grace = b.dice.below(30) as i64;
     let windowing = Windowing {
         windows,
@@ -381,7 +382,7 @@ fn window(b: &mut Build<'_>, from: &[From], emit: Emit) -> usize {
         retention_ms: if windows == Windows::Unlimited {
             i64::MAX
         } else {
-            size + grace
+            2 * size + grace
         },
         on_close: emit == Emit::EveryUpdate && windows != Windows::Unlimited && b.dice.chance(50),
         late: true,
