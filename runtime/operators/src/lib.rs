@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod branch;
+mod buffered_join;
 mod change;
 mod condition;
 mod dedup;
@@ -29,6 +30,7 @@ mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use buffered_join::BufferedJoiner;
 pub use condition::{Filtering, Routing};
 pub use dedup::Deduplicator;
 pub use extract::Extractor;

@@ -5,7 +5,7 @@
 //! rules of [`crate::plan::Order`] do the rest: one row at a time.
 
 use operators::{
-    Applied, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
+    Applied, BufferedJoiner, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
     TableGrouper, TableJoiner, VersionedWriter,
 };
 use state::Stores;
@@ -20,6 +20,7 @@ use crate::windows::results;
 #[derive(Debug)]
 pub enum TableWork {
     Join(TableJoiner),
+    Buffered(BufferedJoiner),
     Group(TableGrouper),
     Aggregate(TableAggregator),
     Dedup(Deduplicator),
@@ -87,13 +88,14 @@ pub fn table_work(
             // What a table was at a time is in its stores only.
             let history = join.versions.map(|table| numbered(table.history, true)).transpose()?;
             let left = join.left.map(|left| numbered(left, false)).transpose()?;
-            TableWork::Join(TableJoiner::new(
-                join,
-                left,
-                numbered(join.right, false)?,
-                history,
-                olds,
-            ))
+            let right = numbered(join.right, false)?;
+            match (&join.grace, join.versions, history) {
+                (Some(grace), Some(table), Some(history)) => {
+                    let stores = (right, history, numbered(grace.buffer, true)?);
+                    TableWork::Buffered(BufferedJoiner::new(join, grace, table.history_ms, stores))
+                }
+                _ => TableWork::Join(TableJoiner::new(join, left, right, history, olds)),
+            }
         }
         other => return Err(Error::Contract(format!("a `{}` is no node on tables", other.word()))),
     };
@@ -119,6 +121,7 @@ impl TableWork {
         let is_past = |table_row, row| rows.is_past(table_row, row);
         let applied = match self {
             Self::Join(join) => join.apply(batch, ports, &is_past, stream_times, stores)?,
+            Self::Buffered(join) => join.apply(batch, ports, stores)?,
             Self::Group(grouper) => grouper.apply(batch)?,
             Self::Aggregate(aggregator) => aggregator.apply(batch, stores)?,
             Self::Dedup(dedup) => dedup.apply(batch, stream_times, stores)?,

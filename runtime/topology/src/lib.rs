@@ -42,7 +42,7 @@ pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use projection::{JoinKind, Projection, Side};
 pub use stream_join::StreamJoin;
 pub use suppress::{Suppress, SuppressedWindow, Until, WhenFull};
-pub use table::{Dedup, TableJoin, TtlTable, VersionedTable};
+pub use table::{Dedup, JoinGrace, TableJoin, TtlTable, VersionedTable};
 pub use timestamps::{InvalidTime, TimeForm, TimeOf, Timestamps};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 pub use window::{WindowAggregate, WindowKind, Windowing, Windows};

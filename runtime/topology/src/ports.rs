@@ -91,6 +91,7 @@ impl NodeKind {
             Self::ForeignLookup(lookup) => vec![lookup.store],
             Self::TtlTable(table) => vec![table.store, table.index],
             Self::VersionedTable(table) => vec![table.store, table.history],
+            Self::TableJoin(join) => join.grace.iter().map(|grace| grace.buffer).collect(),
             _ => Vec::new(),
         }
     }

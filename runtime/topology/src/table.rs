@@ -26,6 +26,17 @@ pub struct TableJoin {
     /// The right table is looked up at the time of the stream's row.
     #[serde(default)]
     pub versions: Option<VersionedTable>,
+    /// The stream's rows wait before they are looked up.
+    #[serde(default)]
+    pub grace: Option<JoinGrace>,
+}
+
+/// How long rows of a stream wait for late rows of the table that they are joined with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinGrace {
+    pub grace_ms: i64,
+    /// Of the rows that wait.
+    pub buffer: StoreId,
 }
 
 /// The first row of each key within a time goes on.
@@ -109,8 +120,12 @@ impl Topology {
             Some(store) => format!("table {}", name(store)),
             None => "a stream".to_string(),
         };
+        let grace = match join.grace {
+            Some(grace) => format!(", grace {} ms, buffer {}", grace.grace_ms, name(grace.buffer)),
+            None => String::new(),
+        };
         format!(
-            "{}, {left} with table {}, gives json",
+            "{}, {left} with table {}{grace}, gives json",
             join.kind.word(),
             name(join.right)
         )

@@ -2,7 +2,7 @@
 
 use topology::{
     Aggregate, AggregateFunction, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Format,
-    JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin, TtlTable,
+    JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin, TtlTable,
     VersionedTable,
 };
 
@@ -113,6 +113,7 @@ fn join(b: &mut Build<'_>, kind: JoinKind, left: (usize, Option<usize>), right: 
         left_ttl_ms: left.1.and_then(|_| ttl_ms(b, left.0)),
         right_ttl_ms: ttl_ms(b, right.0),
         versions: None,
+        grace: None,
     };
     let node = b.node(NodeKind::TableJoin(join), &[&[(left.0, 0)], &[(right.0, 0)]]);
     b.nodes[node].on_error = OnError::Skip;
@@ -156,8 +157,13 @@ pub fn versioned(b: &mut Build<'_>) {
     };
     let table = b.node(NodeKind::VersionedTable(versions), &[&[(t, 0)]]);
     let joined = join(b, JoinKind::Left, (s, None), (table, store));
+    let grace = b.dice.chance(50).then(|| JoinGrace {
+        grace_ms: b.dice.below(25) as i64,
+        buffer: b.store(StoreKind::KeyValue, Emit::EveryUpdate),
+    });
     if let NodeKind::TableJoin(join) = &mut b.nodes[joined].kind {
         join.versions = Some(versions);
+        join.grace = grace;
     }
     let latest = b.module(&[&[(table, 1), (joined, 0)]], 1, &[]);
     b.sink("out", &[(table, 0), (table, 1), (latest, 0)]);

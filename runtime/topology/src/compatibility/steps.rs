@@ -151,6 +151,9 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             };
             changes.push(Change::settings(label(b), before, after));
         }
+        (NodeKind::TableJoin(was), NodeKind::TableJoin(is)) if grace_ms(was) != grace_ms(is) => {
+            changes.push(time("grace", b, grace_ms(was), grace_ms(is)));
+        }
         (was, is) if was.expressions() != is.expressions() => {
             changes.push(Change::settings(label(b), "its expressions", "other expressions"));
         }
@@ -171,6 +174,10 @@ fn windowed(node: &Node, was: &WindowAggregate, is: &WindowAggregate, changes: &
         let (before, after) = (emit(&was.aggregate), emit(&is.aggregate));
         changes.push(Change::settings(format!("`emit` of {}", label(node)), before, after));
     }
+}
+
+fn grace_ms(join: &TableJoin) -> i64 {
+    join.grace.map_or(0, |grace| grace.grace_ms)
 }
 
 /// A setting that is a time.
