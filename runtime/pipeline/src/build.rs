@@ -185,6 +185,7 @@ impl<'f> Builder<'f> {
             Work::Module(part) => self.module(step, part),
             Work::Merge => self.merge(step),
             Work::Join(part) => self.join(step, part),
+            Work::Cogroup(part) => self.cogroup(step, part),
             work => match &step.inputs {
                 Inputs::One(from) => {
                     let input = self.resolve(from);
@@ -233,7 +234,7 @@ impl<'f> Builder<'f> {
             Work::Dedup { within_ms } => self.dedup(step, *within_ms, input, from),
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
-            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,
+            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Cogroup(_) | Work::Unknown => Outputs::Unknown,
             Work::Suppress(part) => self.suppress(step, part, input, from),
             Work::Stateless(part) => self.stateless(step, part, input, from),
         }
@@ -295,7 +296,17 @@ impl<'f> Builder<'f> {
     /// What `by` selects becomes the key; where the key is another than the topics were partitioned by, a repartition
     /// topic follows.
     pub(crate) fn regroup(&mut self, step: &StepPart, input: Out, by: &Part, partitions: Option<i32>) -> Out {
-        let name = &step.name.text;
+        self.regroup_as((&step.name.text, was(step)), input, by, partitions)
+    }
+
+    /// `names`: of its nodes, and the one under which its topic was made.
+    pub(crate) fn regroup_as(
+        &mut self,
+        (name, topics): (&str, &str),
+        input: Out,
+        by: &Part,
+        partitions: Option<i32>,
+    ) -> Out {
         let mut at = input;
         if by.selector != Selector::Key {
             let key = self.part_format(by, &at);
@@ -312,7 +323,7 @@ impl<'f> Builder<'f> {
         if !at.key_changed {
             return at;
         }
-        self.repartition(name, was(step), at, partitions)
+        self.repartition(name, topics, at, partitions)
     }
 
     /// `name` is that of its nodes, `topics` the one under which its topic was made (`was`).

@@ -97,6 +97,7 @@ pub enum Work {
     Module(Box<ModulePart>),
     Join(Box<crate::joins::JoinPart>),
     Suppress(Box<crate::suppress::SuppressPart>),
+    Cogroup(Box<crate::cogroup::CogroupPart>),
     Dedup {
         within_ms: i64,
     },

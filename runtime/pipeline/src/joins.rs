@@ -329,6 +329,7 @@ impl Builder<'_> {
             Some(NodeKind::ToTable { store }) => Some(*store),
             Some(NodeKind::TtlTable(table)) => Some(table.store),
             Some(NodeKind::VersionedTable(table)) => Some(table.store),
+            Some(NodeKind::Cogroup(cogroup)) => Some(cogroup.store),
             Some(NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate)) => Some(aggregate.store),
             _ => None,
         };

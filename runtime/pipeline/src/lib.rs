@@ -5,6 +5,7 @@
 //! Words of the language that this version does not do yet are known and refused as such, apart from unknown ones.
 
 mod build;
+mod cogroup;
 mod diagnostics;
 mod edit;
 mod failures;

@@ -5,7 +5,7 @@
 //! rules of [`crate::plan::Order`] do the rest: one row at a time.
 
 use operators::{
-    Applied, BufferedJoiner, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
+    Applied, BufferedJoiner, Cogrouper, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
     TableGrouper, TableJoiner, VersionedWriter,
 };
 use state::Stores;
@@ -32,6 +32,7 @@ pub enum TableWork {
     /// Each with whether something downstream needs what its rows replace.
     Filter(Filtering, bool),
     Map(Mapping, bool),
+    Cogroup(Cogrouper),
 }
 
 /// A node with the task's numbers of its stores.
@@ -72,6 +73,11 @@ pub fn table_work(
             let store = numbered(aggregate.store, true)?;
             flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
             TableWork::Aggregate(TableAggregator::new(aggregate, store, olds))
+        }
+        NodeKind::Cogroup(cogroup) => {
+            let store = numbered(cogroup.store, true)?;
+            flushed_store = (cogroup.emit == Emit::OnCommit).then_some(store);
+            TableWork::Cogroup(Cogrouper::new(cogroup, store, olds))
         }
         NodeKind::ForeignLookup(lookup) => {
             let store = numbered(lookup.store, true)?;
@@ -129,6 +135,7 @@ impl TableWork {
             Self::Lookup(lookup) => lookup.apply(batch, ports, &is_past, stores)?,
             Self::Resolve(resolver) => resolver.apply(batch, ports, &is_past, stores)?,
             Self::Filter(filtering, olds) => filtering.apply_to_table(batch, *olds)?,
+            Self::Cogroup(cogroup) => cogroup.apply(batch, ports, stores)?,
             Self::Map(mapping, olds) => mapping.apply_to_table(batch, *olds)?,
             Self::Versioned(table) => {
                 let taken = table.apply(batch, stores)?;

@@ -114,6 +114,10 @@ impl Topology {
             NodeKind::GroupTable(selector) => format!("by {}, old and new values", selector.word()),
             NodeKind::TableAggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::TableJoin(join) => self.join_details(join),
+            NodeKind::Cogroup(cogroup) => {
+                let (parts, store) = (cogroup.describe(), self.store_name(cogroup.store));
+                format!("{parts}, store {store}, gives json, emits {}", emits(cogroup.emit))
+            }
         }
     }
 
@@ -134,10 +138,7 @@ impl Topology {
     }
 
     fn aggregate_details(&self, aggregate: &Aggregate) -> String {
-        let emit = match aggregate.emit {
-            Emit::EveryUpdate => "every update",
-            Emit::OnCommit => "on commit",
-        };
+        let emit = emits(aggregate.emit);
         let of = match aggregate.function {
             crate::AggregateFunction::Count => String::new(),
             _ => format!("of {} ({}), ", aggregate.of.word(), aggregate.of_format.word()),
@@ -189,6 +190,13 @@ impl Topology {
     }
 }
 
+fn emits(emit: Emit) -> &'static str {
+    match emit {
+        Emit::EveryUpdate => "every update",
+        Emit::OnCommit => "on commit",
+    }
+}
+
 /// What a module may use, and what becomes of records that fail.
 fn policy(node: &Node) -> Vec<String> {
     match &node.kind {
@@ -207,7 +215,8 @@ fn policy(node: &Node) -> Vec<String> {
         {
             vec![format!("on error: {}", node.on_error.word())]
         }
-        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) if node.on_error != OnError::Stop => {
+        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) | NodeKind::Cogroup(_)
+            if node.on_error != OnError::Stop => {
             vec![format!("on error: {}", node.on_error.word())]
         }
         _ => Vec::new(),
@@ -276,6 +285,10 @@ fn input_port(node: &Node, edge: &Edge) -> String {
             .inputs
             .get(edge.to_port as usize)
             .map_or(String::new(), |port| format!(" ({port})")),
+        NodeKind::Cogroup(cogroup) => cogroup
+            .parts
+            .get(edge.to_port as usize)
+            .map_or(String::new(), |(name, _)| format!(" ({name})")),
         _ => String::new(),
     }
 }

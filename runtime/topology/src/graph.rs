@@ -1,7 +1,7 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
+    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
     StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
 };
 use indexmap::IndexMap;
@@ -132,6 +132,7 @@ pub enum NodeKind {
     Map(Map),
     /// To one of several sinks.
     Route(Route),
+    Cogroup(Cogroup),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -156,7 +156,7 @@ impl NodeKind {
     /// Whether its rows say what they replace when they are asked to.
     fn gives_olds(&self) -> bool {
         match self {
-            Self::ToTable { .. } | Self::Aggregate(_) | Self::TableAggregate(_) => true,
+            Self::ToTable { .. } | Self::Aggregate(_) | Self::TableAggregate(_) | Self::Cogroup(_) => true,
             Self::TtlTable(_) | Self::VersionedTable(_) => true,
             Self::TableJoin(join) => join.left.is_some(),
             kind => kind.passes_olds(),

@@ -11,7 +11,7 @@ use topology::{
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 15] = [
+pub const SHAPES: [&str; 16] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -26,6 +26,7 @@ pub const SHAPES: [&str; 15] = [
     "tables that join",
     "a versioned table",
     "a foreign key",
+    "several streams in one aggregate",
     "anything",
 ];
 
@@ -248,6 +249,7 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "tables that join" => super::tables::joined_tables(&mut b),
         "a versioned table" => super::tables::versioned(&mut b),
         "a foreign key" => super::tables::foreign(&mut b),
+        "several streams in one aggregate" => super::tables::cogrouped(&mut b),
         _ => anything(&mut b),
     }
     b.finish()

@@ -1,7 +1,7 @@
 //! Shapes with tables: joins whose sides change in the same run, that emit on commit, or that come from one another.
 
 use topology::{
-    Aggregate, AggregateFunction, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Format,
+    Aggregate, AggregateFunction, Cogroup, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Format,
     JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin, TtlTable,
     VersionedTable,
 };
@@ -203,6 +203,33 @@ pub fn foreign(b: &mut Build<'_>) {
     let resolve = NodeKind::ForeignResolve(ForeignResolve { join, left: left.1 });
     let resolve = b.node(resolve, &[&[(lookup, 0)], &[(left.0, 0)]]);
     b.sink("out", &[(resolve, 0), (subscribe, 1)]);
+}
+
+pub fn cogrouped(b: &mut Build<'_>) {
+    let first = b.source(&["in-a"]);
+    let second = b.source(&["in-b"]);
+    let made = b.module(&[&[(second, 0), (first, 0)]], 1, &[]);
+    let emit = emit(b, 30);
+    let store = b.store(StoreKind::Timestamped, emit);
+    let part = |function, result| Aggregate {
+        function,
+        of: Selector::Value,
+        of_format: Format::String,
+        result,
+        store,
+        emit,
+    };
+    let parts = vec![
+        ("count".to_owned(), part(AggregateFunction::Count, Format::I64)),
+        ("last".to_owned(), part(AggregateFunction::Last, Format::String)),
+        ("least".to_owned(), part(AggregateFunction::Min, Format::String)),
+    ];
+    let cogroup = NodeKind::Cogroup(Cogroup { parts, store, emit });
+    let cogroup = b.node(cogroup, &[&[(first, 0)], &[(second, 0)], &[(made, 0)]]);
+    b.nodes[cogroup].on_error = OnError::Skip;
+    let counted = counted(b, cogroup);
+    b.sink("out", &[(cogroup, 0), (made, 0)]);
+    b.sink("out-2", &[(counted, 0)]);
 }
 
 pub fn joined_tables(b: &mut Build<'_>) {
