@@ -64,6 +64,7 @@ impl<'f> Builder<'f> {
         let topology = Topology {
             name: file.name.text.clone(),
             guarantee: file.guarantee,
+            max_task_idle_ms: file.max_task_idle_ms,
             nodes: self.nodes,
             stores: self.stores,
             sub_topologies: Vec::new(),

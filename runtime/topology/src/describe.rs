@@ -20,7 +20,12 @@ impl Topology {
             Guarantee::ExactlyOnce => "exactly-once",
             Guarantee::AtLeastOnce => "at-least-once",
         };
-        let _ = writeln!(out, "Pipeline {} ({guarantee})", self.name);
+        let waits = match self.max_task_idle_ms {
+            0 => String::new(),
+            -1 => ", never waits for an input".to_string(),
+            ms => format!(", waits {ms} ms for an input"),
+        };
+        let _ = writeln!(out, "Pipeline {} ({guarantee}{waits})", self.name);
         for sub in &self.sub_topologies {
             let _ = writeln!(out, "\nSub-topology {} reads {}", sub.id, sub.topics.join(", "));
             for (id, node) in sub

@@ -50,6 +50,10 @@ pub struct Topology {
     /// Consumer group and prefix of internal topics.
     pub name: String,
     pub guarantee: Guarantee,
+    /// How long a task waits for an empty input although nothing more is known to be on the broker. 0: only for what is
+    /// known to be there; -1: never.
+    #[serde(default)]
+    pub max_task_idle_ms: i64,
     /// In topological order; among independent nodes, in the order of the file.
     pub nodes: Vec<Node>,
     pub stores: Vec<Store>,

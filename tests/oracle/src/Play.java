@@ -61,6 +61,7 @@ final class Play {
         set.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Build.BYTES.getClass());
         set.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Build.BYTES.getClass());
         set.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
+        set.put(StreamsConfig.MAX_TASK_IDLE_MS_CONFIG, file.taskIdle());
         set.put(StreamsConfig.STATE_DIR_CONFIG, System.getProperty("java.io.tmpdir") + "/wasmill-oracle-" + ProcessHandle.current().pid());
         // Kafka Streams emits closed windows and unmatched rows at most once a second of wall time.
         set.put("__emit.interval.ms.kstreams.windowed.aggregation__", 0L);

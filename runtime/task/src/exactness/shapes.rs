@@ -203,6 +203,7 @@ impl Build<'_> {
             topology: Topology {
                 name: "world".into(),
                 guarantee: Guarantee::ExactlyOnce,
+                max_task_idle_ms: 0,
                 nodes: self.nodes,
                 stores: self.stores,
                 sub_topologies: vec![sub],
