@@ -105,7 +105,7 @@ impl Queue {
 }
 
 /// Why a row without a time is left out.
-pub fn without_time(chunk: &Chunk, row: usize) -> Unfit {
+pub(super) fn without_time(chunk: &Chunk, row: usize) -> Unfit {
     match chunk.invalid.get(&row) {
         Some((_, reason)) => Unfit::InvalidTime(reason.clone()),
         None => Unfit::NegativeTimestamp,
