@@ -146,6 +146,41 @@ impl WindowAggregator {
         })
     }
 
+    /// Time has come without a row: what closes goes on. An operator that has seen no row yet knows nothing of time.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub fn go_on(&self, time: i64, stores: &mut Stores) -> Result<Batch, Error> {
+        let mut clock = Clock::read(stores, &self.times)?;
+        if clock.observed < 0 || time <= clock.observed {
+            return Ok(Batch::empty());
+        }
+        clock.observed = time;
+        let (nothing, mut outcome) = (Batch::empty(), Outcome::default());
+        let row = Row {
+            batch: &nothing,
+            row: 0,
+            key: &[],
+            timestamp: time,
+        };
+        let close = time - self.windowing.grace_ms;
+        let closed = match self.windowing.windows {
+            Windows::Time { size_ms, advance_ms } => {
+                self.close_windows(&row, (size_ms, advance_ms), stores, &mut clock, &mut outcome)
+            }
+            Windows::Session { gap_ms } if self.windowing.on_close && close - gap_ms > clock.next => {
+                self.send_ended(&row, close - gap_ms, stores, &mut clock, &mut outcome)
+            }
+            Windows::Sliding { difference_ms } if self.windowing.on_close => {
+                self.send_slid(&row, close - difference_ms - 1, stores, &mut clock, &mut outcome)
+            }
+            _ => Ok(()),
+        };
+        closed.map_err(|fault| fault.at(0))?;
+        clock.write(stores, &self.times)?;
+        Ok(outcome.rows.finish())
+    }
+
     fn take(
         &self,
         row: &Row<'_>,

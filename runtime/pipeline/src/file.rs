@@ -40,6 +40,8 @@ pub struct SourcePart {
     pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
     pub timestamp: crate::timestamps::TimestampPart,
+    /// Wall time without rows after which time goes on without them.
+    pub idle_ms: Option<i64>,
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use topology::Start;
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::file::{self, SourcePart};
+use crate::joins::TIME_MS_MAX;
 use crate::reader::{Reader, Text};
 use crate::sinks::check_topic;
 use crate::tree::{Kind, Table};
@@ -20,9 +21,9 @@ const KEYS: &[&str] = &[
     "ttl",
     "versioned",
     "timestamp",
+    "idle",
 ];
 const LATER: &[&str] = &[
-    "idle",
     "pattern",
     "window",
     "grants",
@@ -45,8 +46,15 @@ pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
         rows: crate::tables::read_rows(table, table_source, reader),
         create: file::create(table, reader),
         timestamp: crate::timestamps::read(table, reader),
+        idle_ms: idle_ms(table, reader),
         name,
     }
+}
+
+/// `idle = "30s"`. Time goes on in steps of a second.
+fn idle_ms(table: &Table, reader: &mut Reader) -> Option<i64> {
+    let ms = reader.duration(table, "idle", 1_000..=TIME_MS_MAX)?;
+    i64::try_from(ms).ok()
 }
 
 fn topics(name: &Text, table: &Table, reader: &mut Reader) -> Vec<Text> {

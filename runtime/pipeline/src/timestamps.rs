@@ -130,7 +130,11 @@ impl Builder<'_> {
                 form: *form,
             },
         };
-        Timestamps { of, invalid: *invalid }
+        Timestamps {
+            of,
+            invalid: *invalid,
+            idle_ms: source.idle_ms,
+        }
     }
 
     /// Bytes are no time.

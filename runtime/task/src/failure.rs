@@ -288,6 +288,7 @@ impl Task {
             queue.consume(*count);
             self.metrics.records_in += *count as u64;
         }
+        self.quiet = None;
         self.trouble.passed(1);
         if self.trouble.failed_in_row > 0 {
             self.trouble.ramp = 1;

@@ -111,6 +111,8 @@ pub struct Plan {
     pub sources: Vec<TopicPartition>,
     /// By source: where the times of its rows come from, if not from the records.
     pub row_times: Vec<Option<RowTimes>>,
+    /// Wall time for which all sources have been empty before time goes on without rows.
+    pub idle_ms: Option<i64>,
     /// Children of source nodes, in topology order of both.
     pub roots: Vec<Root>,
     pub outputs: Vec<OutputTopic>,
@@ -170,6 +172,7 @@ impl Plan {
             task: id,
             nodes,
             row_times: row_times(topology, sub, &sources),
+            idle_ms: topology.idle_ms(sub),
             sources,
             roots,
             outputs,

@@ -85,6 +85,11 @@ impl Queue {
         });
     }
 
+    /// Whether it is empty, and nothing more is known to be on the broker.
+    pub fn is_quiet(&self) -> bool {
+        self.buffered.records == 0 && self.caught_up
+    }
+
     pub fn clear(&mut self) {
         self.chunks.clear();
         self.buffered = Buffered::default();

@@ -9,6 +9,7 @@ use topology::{NodeId, Topology};
 
 use crate::error::Error;
 use crate::failure::Trouble;
+use crate::idle::Quiet;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::options::{Buffered, Options, Staged, TaskId};
 use crate::plan::{Plan, Work};
@@ -51,6 +52,8 @@ pub struct Task {
     pub(crate) metrics: Metrics,
     pub(crate) aside: Aside,
     pub(crate) shadows: Shadows,
+    /// `None`: an input has rows, or may have some.
+    pub(crate) quiet: Option<Quiet>,
 }
 
 impl Task {
@@ -116,6 +119,7 @@ impl Task {
             metrics,
             aside: Aside::default(),
             shadows: Shadows::default(),
+            quiet: None,
         })
     }
 

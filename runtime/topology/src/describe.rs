@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::{
     Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, Limits, ModuleStep, Node, NodeId, NodeKind, OnError,
-    Predicate, Retries, Selector, Source, SourceKind, Start, Topology,
+    Predicate, Retries, Selector, Source, SourceKind, Start, Timestamps, Topology,
 };
 
 /// Digits of a digest that tell two components apart for a reader.
@@ -310,7 +310,7 @@ fn source_details(source: &Source) -> String {
         Start::Latest => ", from the latest".to_string(),
         Start::Time(at) => format!(", from time {at}"),
     };
-    let times = match source.timestamps.is_plain() {
+    let times = match source.timestamps == Timestamps::default() {
         true => String::new(),
         false => format!(", time {}", source.timestamps.describe()),
     };

@@ -81,6 +81,7 @@ final class Build {
     }
 
     private Stream source(String name, JsonNode source) {
+        if (source.has("idle")) throw new PipelineFile.NoCounterpart("time goes on by records only in Kafka Streams");
         String key = source.path("key").asText("bytes");
         String value = source.path("value").asText("bytes");
         List<String> topics = source.has("topics") ? Parts.names(source.get("topics")) : Parts.names(source.get("topic"));

@@ -124,7 +124,7 @@ impl WindowAggregator {
     }
 
     /// Sessions that ended before `close` and were not sent on yet, by end, start and key.
-    fn send_ended(
+    pub(super) fn send_ended(
         &self,
         row: &Row<'_>,
         close: i64,

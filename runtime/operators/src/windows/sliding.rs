@@ -276,7 +276,7 @@ impl WindowAggregator {
     }
 
     /// Windows that start at `last` or before and were not sent on yet, by start and key.
-    fn send_slid(
+    pub(super) fn send_slid(
         &self,
         row: &Row<'_>,
         last: i64,

@@ -35,6 +35,19 @@ impl WindowAggregator {
         if met == 0 {
             outcome.too_late(row);
         }
+        self.close_windows(row, (size_ms, advance_ms), stores, clock, outcome)
+    }
+
+    /// Sends on the windows that have closed.
+    pub(super) fn close_windows(
+        &self,
+        row: &Row<'_>,
+        (size_ms, advance_ms): (i64, i64),
+        stores: &mut Stores,
+        clock: &mut Clock,
+        outcome: &mut Outcome,
+    ) -> Result<(), RowFault> {
+        let close = clock.observed - self.windowing.grace_ms;
         if self.windowing.on_close && close >= size_ms {
             // The last window that has closed; the store is asked only when there is another one.
             let last = (close - size_ms) / advance_ms * advance_ms;

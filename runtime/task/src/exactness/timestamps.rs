@@ -21,6 +21,10 @@ pub fn from_values(b: &mut Build<'_>, source: usize) {
         InvalidTime::PartitionTime,
     ][b.dice.below(3) as usize];
     if let NodeKind::Source(source) = &mut b.nodes[source].kind {
-        source.timestamps = Timestamps { of, invalid };
+        source.timestamps = Timestamps {
+            of,
+            invalid,
+            idle_ms: None,
+        };
     }
 }
