@@ -201,9 +201,9 @@ impl BufferedJoiner {
 
     fn join(&self, row: &Row<'_>, stores: &mut Stores, outcome: &mut Outcome) -> Result<(), RowFault> {
         let found = match row.key {
-            Some(key) => self.versions.as_of(key, row.time, stores, |found| {
-                found.map(|(_, value)| value.to_vec())
-            }),
+            Some(key) => self
+                .versions
+                .as_of(key, row.time, stores, |found| found.map(|(_, value)| value.to_vec())),
             None => Ok(None),
         };
         let found = found.map_err(|error| match error {

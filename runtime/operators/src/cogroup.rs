@@ -116,5 +116,7 @@ fn read(object: &[u8]) -> Result<Map<String, Value>, RowFault> {
 }
 
 fn nonsense() -> RowFault {
-    RowFault::State(state::Error::Misuse("an aggregate of several streams makes no sense".into()))
+    RowFault::State(state::Error::Misuse(
+        "an aggregate of several streams makes no sense".into(),
+    ))
 }

@@ -149,12 +149,7 @@ impl Builder<'_> {
     }
 
     /// Groups are found by the bytes of their keys.
-    fn check_group<'f>(
-        &mut self,
-        from: &'f Text,
-        given: Option<Format>,
-        known: &mut Option<(Format, &'f Text)>,
-    ) {
+    fn check_group<'f>(&mut self, from: &'f Text, given: Option<Format>, known: &mut Option<(Format, &'f Text)>) {
         match (given, *known) {
             (Some(given), None) => *known = Some((given, from)),
             (Some(given), Some((known, other))) if given != known => {

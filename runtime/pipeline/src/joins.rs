@@ -253,7 +253,10 @@ impl Builder<'_> {
         let history_ms = versions.map(|table| table.history_ms);
         if history_ms.is_none_or(|history_ms| history_ms < grace_ms) {
             let message = match history_ms {
-                None => format!("`{}` does not remember what it was when the wait is over", part.right.text),
+                None => format!(
+                    "`{}` does not remember what it was when the wait is over",
+                    part.right.text
+                ),
                 Some(history_ms) => format!("`{}` remembers {history_ms} ms and not {ms} ms", part.right.text),
             };
             let hint = "a table remembers as long as it says: `versioned = \"1h\"`, at least the `grace`";

@@ -23,13 +23,7 @@ const KEYS: &[&str] = &[
     "timestamp",
     "idle",
 ];
-const LATER: &[&str] = &[
-    "pattern",
-    "window",
-    "grants",
-    "connector",
-    "headers",
-];
+const LATER: &[&str] = &["pattern", "window", "grants", "connector", "headers"];
 
 pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
     reader.keys(table, "a source", KEYS, LATER);

@@ -297,7 +297,8 @@ impl Builder<'_> {
             let compiled = expressions::Compiled::new(&expression).ok();
             if compiled.is_some_and(|compiled| compiled.reads_headers() || compiled.reads_timestamp()) {
                 let message = "on a table an expression reads `key` and `value` only".to_string();
-                let hint = "nothing else is known of the row that is replaced; `op = \"to-stream\"` makes a stream of it";
+                let hint =
+                    "nothing else is known of the row that is replaced; `op = \"to-stream\"` makes a stream of it";
                 self.reader.bad_value(&text.span, message, Some(hint.to_string()));
             }
         }

@@ -59,11 +59,7 @@ pub fn read(source: &Table, reader: &mut Reader) -> TimestampPart {
 
 fn of_rows(table: &Table, reader: &mut Reader) -> TimestampPart {
     reader.keys(table, "`timestamp`", &["field", "expression", "format", "invalid"], &[]);
-    let forms = [
-        ("ms", TimeForm::Ms),
-        ("s", TimeForm::S),
-        ("rfc3339", TimeForm::Rfc3339),
-    ];
+    let forms = [("ms", TimeForm::Ms), ("s", TimeForm::S), ("rfc3339", TimeForm::Rfc3339)];
     let policies = [
         ("fail", InvalidTime::Fail),
         ("skip", InvalidTime::Skip),

@@ -143,7 +143,11 @@ fn retention_ms(
     retention: Option<i64>,
     reader: &mut Reader,
 ) -> i64 {
-    let least = if kind == "sliding" { 2 * size + grace } else { size + grace };
+    let least = if kind == "sliding" {
+        2 * size + grace
+    } else {
+        size + grace
+    };
     if let (Some(retention), Some(said)) = (retention, table.get("retention"))
         && retention < least
     {

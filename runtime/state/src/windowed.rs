@@ -54,7 +54,9 @@ impl Layout {
     pub fn begins(self, segment: i64) -> i64 {
         match self {
             Self::Window => segment,
-            Self::KeyedWindow { segment_ms } | Self::Session { segment_ms } => segment.saturating_mul(segment_ms.max(1)),
+            Self::KeyedWindow { segment_ms } | Self::Session { segment_ms } => {
+                segment.saturating_mul(segment_ms.max(1))
+            }
         }
     }
 

@@ -57,10 +57,7 @@ impl Task {
         self.worked = true;
         for node in 0..self.plan.nodes.len() {
             let work = self.plan.nodes.get(node).map(|n| &n.work);
-            if matches!(
-                work,
-                Some(Work::Windows(_) | Work::StreamJoin(_) | Work::Suppress(_))
-            ) {
+            if matches!(work, Some(Work::Windows(_) | Work::StreamJoin(_) | Work::Suppress(_))) {
                 let what = format!("{node}\0idle");
                 let ran = self.begin(node, &what, wall_time, &mut |task| task.go_on(node, wall_time))?;
                 if matches!(ran, Ran::Idle { .. }) {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use operators::{
-    Aggregator, Branching, Extractor, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
+    Aggregator, Branching, Extractor, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table,
+    WindowAggregator,
 };
 use record::TopicPartition;
 use topology::{ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};

@@ -5,8 +5,8 @@
 //! rules of [`crate::plan::Order`] do the rest: one row at a time.
 
 use operators::{
-    Applied, BufferedJoiner, Cogrouper, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber, TableAggregator,
-    TableGrouper, TableJoiner, VersionedWriter,
+    Applied, BufferedJoiner, Cogrouper, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber,
+    TableAggregator, TableGrouper, TableJoiner, VersionedWriter,
 };
 use state::Stores;
 use topology::{Emit, NodeKind, StoreId};

@@ -221,7 +221,8 @@ fn policy(node: &Node) -> Vec<String> {
             vec![format!("on error: {}", node.on_error.word())]
         }
         NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) | NodeKind::Cogroup(_)
-            if node.on_error != OnError::Stop => {
+            if node.on_error != OnError::Stop =>
+        {
             vec![format!("on error: {}", node.on_error.word())]
         }
         _ => Vec::new(),

@@ -1,8 +1,8 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
-    StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
+    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route,
+    StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};

@@ -183,7 +183,10 @@ impl WindowAggregator {
     /// time before the row.
     fn around(&self, at: &Slide<'_, '_>, stores: &mut Stores, clock: &Clock) -> Result<Vec<Found>, state::Error> {
         let timestamp = at.row.timestamp;
-        let alive = clock.started.saturating_sub(self.windowing.retention_ms).saturating_add(1);
+        let alive = clock
+            .started
+            .saturating_sub(self.windowing.retention_ms)
+            .saturating_add(1);
         let from = timestamp.saturating_sub(at.difference_ms.saturating_mul(2));
         let (from, to) = (from.max(alive).max(0), timestamp.saturating_add(1));
         let mut windows = Vec::new();

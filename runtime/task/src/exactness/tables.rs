@@ -1,9 +1,9 @@
 //! Shapes with tables: joins whose sides change in the same run, that emit on commit, or that come from one another.
 
 use topology::{
-    Aggregate, AggregateFunction, Cogroup, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Format,
-    JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin, TtlTable,
-    VersionedTable,
+    Aggregate, AggregateFunction, Cogroup, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve,
+    Format, JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin,
+    TtlTable, VersionedTable,
 };
 
 use super::shapes::{Build, From};

@@ -15,11 +15,7 @@ pub fn from_values(b: &mut Build<'_>, source: usize) {
         expression,
         form: TimeForm::Ms,
     };
-    let invalid = [
-        InvalidTime::Skip,
-        InvalidTime::DeadLetter,
-        InvalidTime::PartitionTime,
-    ][b.dice.below(3) as usize];
+    let invalid = [InvalidTime::Skip, InvalidTime::DeadLetter, InvalidTime::PartitionTime][b.dice.below(3) as usize];
     if let NodeKind::Source(source) = &mut b.nodes[source].kind {
         source.timestamps = Timestamps {
             of,

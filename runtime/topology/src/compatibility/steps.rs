@@ -1,7 +1,9 @@
 //! Changes of single steps: modules, settings, edges.
 
 use super::{Change, NEW_PIPELINE};
-use crate::{Aggregate, Cogroup, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology, WindowAggregate};
+use crate::{
+    Aggregate, Cogroup, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology, WindowAggregate,
+};
 
 pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
     for node in &old.nodes {
@@ -287,7 +289,11 @@ fn source(node: &Node, was: &crate::Source, is: &crate::Source, changes: &mut Ve
     }
     if was.timestamps != is.timestamps {
         let (before, after) = (was.timestamps.describe(), is.timestamps.describe());
-        changes.push(Change::settings(format!("`timestamp` of {}", label(node)), before, after));
+        changes.push(Change::settings(
+            format!("`timestamp` of {}", label(node)),
+            before,
+            after,
+        ));
     }
     if was.kind != is.kind {
         changes.push(Change::settings(
