@@ -11,7 +11,7 @@ mod session;
 mod sliding;
 mod time;
 
-use record::{Batch, BatchBuilder};
+use record::{Batch, BatchBuilder, OldsBuilder};
 use state::{Layout, Stores};
 use topology::{StoreKind, WindowAggregate, Windowing, Windows};
 
@@ -19,6 +19,7 @@ pub(crate) use keep::{Expiry, remove_expired};
 pub use keep::{sweep, wire_keys};
 
 use crate::aggregate::{Aggregator, RowFault};
+use crate::table_join::Timed;
 use crate::{Applied, Error};
 use clock::{Clock, Times};
 
@@ -29,6 +30,8 @@ pub struct WindowAggregator {
     windowing: Windowing,
     layout: Layout,
     on_commit: bool,
+    /// Whether something downstream needs what its rows replace.
+    olds: bool,
     store: usize,
     times: Times,
 }
@@ -53,6 +56,8 @@ struct Row<'a> {
 #[derive(Default)]
 struct Outcome {
     rows: BatchBuilder,
+    /// What each replaces.
+    olds: OldsBuilder,
     causes: Vec<u32>,
     late: Vec<u32>,
     dropped: u64,
@@ -62,7 +67,8 @@ struct Outcome {
 
 impl Outcome {
     /// As on the wire, with the headers of the row that caused it.
-    fn push(&mut self, cause: &Row<'_>, key: &[u8], value: Option<&[u8]>, timestamp: i64) {
+    fn push(&mut self, cause: &Row<'_>, key: &[u8], value: Option<&[u8]>, timestamp: i64, old: Timed<'_>) {
+        self.olds.push(old);
         match cause.batch.headers() {
             Some(headers) => {
                 let headers = headers.row(cause.row).to_vec();
@@ -91,13 +97,14 @@ pub fn layout(kind: StoreKind) -> Option<Layout> {
 impl WindowAggregator {
     /// `store` and `times` are the task's numbers of the aggregate's store and of its store of times; `name` is the
     /// node's.
-    pub fn new(window: &WindowAggregate, store: usize, times: usize, name: &str) -> Self {
+    pub fn new(window: &WindowAggregate, store: usize, times: usize, name: &str, olds: bool) -> Self {
         let kind = window.windowing.store_kind();
         Self {
             aggregator: Aggregator::new(&window.aggregate, store, false),
             windowing: window.windowing,
             layout: layout(kind).unwrap_or(Layout::Window),
             on_commit: window.aggregate.emit == topology::Emit::OnCommit,
+            olds,
             store,
             times: Times::new(times, name, window.windowing.is_sliding()),
         }
@@ -136,9 +143,13 @@ impl WindowAggregator {
         if clock != before {
             clock.write(stores, &self.times)?;
         }
+        let mut rows = outcome.rows.finish();
+        if self.olds {
+            rows = rows.with_olds(outcome.olds.finish())?;
+        }
         Ok(Windowed {
             applied: Applied {
-                rows: outcome.rows.finish(),
+                rows,
                 causes: Some(outcome.causes),
                 dropped: outcome.dropped,
             },

@@ -102,9 +102,7 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
         reader.bad_value(span, message, Some(hint));
         return None;
     };
-    // Nothing lies further apart than nothing: a sliding window of 0 is a record's own moment, as in Kafka Streams.
-    let size_min = u64::from(*kind != "sliding");
-    let size = time(table, kind, size_min, reader);
+    let size = time(table, kind, 1, reader);
     let advance = advance(table, kind, size, span, reader);
     if table.get("grace").is_none() {
         let hint = "say how long after its end a window still takes records: `grace = \"10s\"`, or `\"0s\"`";

@@ -125,7 +125,7 @@ pub fn plan_node(
                 let store = number(window.aggregate.store)?;
                 flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
             }
-            timed(node, stores)?
+            timed(node, stores, olds)?
         }
         kind => match flow(kind, outputs)? {
             Some(work) => work,
@@ -173,7 +173,7 @@ fn flow(kind: &NodeKind, outputs: &mut Outputs<'_>) -> Result<Option<Work>, Erro
 }
 
 /// The work of a node that keeps times of its own.
-fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
+fn timed(node: &Node, stores: &Stores, olds: bool) -> Result<Work, Error> {
     let (name, times) = (node.name.as_str(), stores.times(&node.name)?);
     let number = |store| stores.number(name, store);
     Ok(match &node.kind {
@@ -182,6 +182,7 @@ fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
             number(window.aggregate.store)?,
             times,
             name,
+            olds,
         )),
         NodeKind::StreamJoin(join) => {
             let waiting = join.waiting.map(number).transpose()?;

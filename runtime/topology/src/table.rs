@@ -80,19 +80,21 @@ impl TableJoin {
 impl Topology {
     /// By node: whether something downstream needs the values that its rows replace. Nodes are in topological order.
     pub fn olds_wanted(&self) -> Vec<bool> {
-        // What has a meaning downstream goes up through filters; what only tells a join what there was at a row does not.
-        let mut asked = vec![false; self.nodes.len()];
         let mut wanted = vec![false; self.nodes.len()];
         for (id, node) in self.nodes.iter().enumerate().rev() {
-            let asks = asked.get(id).copied().unwrap_or(false);
+            let wants = wanted.get(id).copied().unwrap_or(false);
             for edge in &node.inputs {
-                let asks = node.kind.asks_for_olds(edge.to_port, asks);
-                if let Some(asked) = asked.get_mut(edge.from) {
-                    *asked |= asks;
+                if node.kind.asks_for_olds(edge.to_port, wants)
+                    && let Some(above) = wanted.get_mut(edge.from)
+                {
+                    *above = true;
                 }
-                if let Some(wanted) = wanted.get_mut(edge.from) {
-                    *wanted |= asks || node.kind.looks_back(edge.to_port);
-                }
+            }
+            // A filter looks at them itself: what never passed is no row.
+            if matches!(node.kind, NodeKind::Filter(Filter { table: true, .. }))
+                && let Some(own) = wanted.get_mut(id)
+            {
+                *own = true;
             }
         }
         self.take_back(&mut wanted);
@@ -137,23 +139,15 @@ impl Topology {
 }
 
 impl NodeKind {
-    /// Whether its results depend on what the rows at a port replace. `asked`: whether those of somebody do on what its
-    /// own rows replace.
-    fn asks_for_olds(&self, port: u32, asked: bool) -> bool {
+    /// `wanted`: whether its own rows are to have them.
+    fn asks_for_olds(&self, port: u32, wanted: bool) -> bool {
         match self {
             Self::GroupTable(_) | Self::ForeignSubscribe(_) => true,
             Self::ForeignLookup(_) | Self::ForeignResolve(_) => port == 1,
-            Self::TableJoin(join) => join.left.is_some(),
-            // It says itself what its rows replace; that somebody asks lets a filter above leave out what never passed, as
-            // in Kafka Streams.
-            Self::ToTable { .. } => asked,
-            kind => kind.passes_olds() && asked,
+            Self::TableJoin(join) => join.table(port).is_some(),
+            Self::Filter(filter) => filter.table,
+            kind => kind.passes_olds() && wanted,
         }
-    }
-
-    /// Whether it learns from what the rows at a port replace what the table had before them.
-    fn looks_back(&self, port: u32) -> bool {
-        matches!(self, Self::TableJoin(join) if join.table(port).is_some())
     }
 
     fn passes_olds(&self) -> bool {
@@ -167,7 +161,7 @@ impl NodeKind {
     fn gives_olds(&self) -> bool {
         match self {
             Self::ToTable { .. } | Self::Aggregate(_) | Self::TableAggregate(_) | Self::Cogroup(_) => true,
-            Self::TtlTable(_) | Self::VersionedTable(_) => true,
+            Self::TtlTable(_) | Self::VersionedTable(_) | Self::WindowAggregate(_) => true,
             Self::TableJoin(join) => join.left.is_some(),
             kind => kind.passes_olds(),
         }

@@ -164,7 +164,7 @@ final class RandomCases {
             case 0 -> "tumbling = \"" + size + "ms\"";
             case 1 -> "hopping = \"" + size + "ms\", advance = \"" + (1 + random.nextInt(size)) + "ms\"";
             case 2 -> "session = \"" + size + "ms\"";
-            default -> "sliding = \"" + (size - 1) + "ms\"";
+            default -> "sliding = \"" + size + "ms\"";
         };
         file.append("window = { ").append(window).append(", grace = \"").append(random.nextInt(15)).append("ms\" }\n");
         if (random.nextInt(3) == 0) line("emit", "on-close");

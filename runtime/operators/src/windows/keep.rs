@@ -106,5 +106,9 @@ pub fn wire_keys(layout: Layout, rows: &Batch) -> Batch {
         let key = rows.key(row).map(|key| layout.wire(key));
         wire.push(key.as_deref(), rows.value(row), *timestamp);
     }
-    wire.finish()
+    let wire = wire.finish();
+    match rows.olds() {
+        Some(olds) => wire.clone().with_olds(olds.clone()).unwrap_or(wire),
+        None => wire,
+    }
 }

@@ -230,7 +230,7 @@ impl WindowAggregator {
             time: before.map_or(at.row.timestamp, |before| before.time.max(at.row.timestamp)),
             aggregate,
         };
-        self.keep_window(at, &made, stores, clock, outcome)
+        self.keep_window(at, (&made, before), stores, clock, outcome)
     }
 
     /// The window after the row begins with the rows that came before it.
@@ -246,13 +246,13 @@ impl WindowAggregator {
             start: at.row.timestamp.saturating_add(1),
             ..right.clone()
         };
-        self.keep_window(at, &made, stores, clock, outcome)
+        self.keep_window(at, (&made, None), stores, clock, outcome)
     }
 
     fn keep_window(
         &self,
         at: &Slide<'_, '_>,
-        made: &Found,
+        (made, before): (&Found, Option<&Found>),
         stores: &mut Stores,
         clock: &mut Clock,
         outcome: &mut Outcome,
@@ -273,7 +273,8 @@ impl WindowAggregator {
         if self.emits_updates() {
             let mut wire = Vec::with_capacity(at.row.key.len() + 8);
             self.layout.write_wire(&window, &mut wire);
-            outcome.push(at.row, &wire, Some(&made.aggregate), made.time);
+            let old = before.map(|before| (before.time, before.aggregate.as_slice()));
+            outcome.push(at.row, &wire, Some(&made.aggregate), made.time, old);
         }
         Ok(())
     }
@@ -317,7 +318,7 @@ impl WindowAggregator {
             };
             let mut wire = Vec::with_capacity(own.len() + 8);
             self.layout.write_wire(&window, &mut wire);
-            outcome.push(row, &wire, Some(aggregate), *time);
+            outcome.push(row, &wire, Some(aggregate), *time, None);
         }
         (clock.closed, clock.next) = (last, next);
         Ok(())

@@ -77,8 +77,9 @@ impl WindowAggregator {
         key.clear();
         self.layout.write(&window, &mut key);
         let updated = stores.modify(self.store, &key, row.timestamp, |stored, new| {
-            let (time, old) = stored.map(split).map_or((i64::MIN, None), |(t, v)| (t, Some(v)));
-            let time = row.timestamp.max(time);
+            let before = stored.map(split);
+            let old = before.map(|(_, value)| value);
+            let time = before.map_or(row.timestamp, |(time, _)| row.timestamp.max(time));
             new.extend_from_slice(&time.to_be_bytes());
             if !self.aggregator.fold(row.batch, row.row, old, new)? {
                 outcome.dropped += 1;
@@ -87,7 +88,7 @@ impl WindowAggregator {
             if self.emits_updates() {
                 let mut wire = Vec::with_capacity(row.key.len() + 8);
                 self.layout.write_wire(&window, &mut wire);
-                outcome.push(row, &wire, new.get(state::TIMESTAMP_BYTES..), time);
+                outcome.push(row, &wire, new.get(state::TIMESTAMP_BYTES..), time, before);
             }
             clock.oldest = clock.oldest.min(start);
             Ok(Update::Put)
@@ -117,7 +118,7 @@ impl WindowAggregator {
                     wire.clear();
                     self.layout.write_wire(&window, &mut wire);
                     let (time, value) = split(stored);
-                    outcome.push(row, &wire, Some(value), time);
+                    outcome.push(row, &wire, Some(value), time, None);
                 }
                 true
             },
