@@ -130,11 +130,14 @@ final class RandomCases {
         }
     }
 
-    /** Its changes go on as a stream, some of them through a filter, new values and a grouping of the table. */
+    /**
+     * Its changes go on as a stream, some of them through a filter, new values and a grouping of the table. To Kafka Streams
+     * the first sum of a key replaces 0, which was never sent: what takes that 0 for a row is not drawn.
+     */
     private void table(String name, boolean numbers) {
         String last = name;
         if (random.nextInt(3) == 0) {
-            begin(name + "-kept", pick("filter", "filter-not"), '"' + last + '"');
+            begin(name + "-kept", numbers ? "filter" : pick("filter", "filter-not"), '"' + last + '"');
             line("where", numbers ? "value > 2" : "has(value.n) && value.n > 2");
             last = name + "-kept";
         }
@@ -144,9 +147,9 @@ final class RandomCases {
             if (numbers) line("result", "i64");
             last = name + "-made";
         }
-        if (random.nextInt(3) == 0) {
+        if (!numbers && random.nextInt(3) == 0) {
             begin(name + "-groups", "count", '"' + last + '"');
-            line("group-by", numbers ? "value" : "value.k");
+            line("group-by", "value.k");
             sink(new Line(name + "-groups", true, 0));
         }
         begin(name + "-rows", "to-stream", '"' + last + '"');
