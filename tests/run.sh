@@ -49,7 +49,7 @@ bash tests/guests/stamps.sh
 
 section "the engine's cases on Kafka Streams"
 # Says so where Java or Maven are missing.
-bash tests/oracle/run.sh --quiet tests/cases/engine tests/oracle/ahead
+bash tests/oracle/run.sh --quiet tests/cases/engine
 
 section "examples"
 for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich; do

@@ -86,8 +86,9 @@ impl Driver {
         let mut runs = 0;
         loop {
             self.run_all(&mut runs)?;
-            // What was piped behind a record that waits for its retry waits too.
-            if self.slots.iter().any(|slot| slot.queued() > 0) {
+            // What was piped behind a record that waits for its retry waits too. One that waits for an input must get it.
+            let waits_for_inputs = self.topology.max_task_idle_ms > 0;
+            if !waits_for_inputs && self.slots.iter().any(|slot| slot.queued() > 0) {
                 return Ok(());
             }
             let next = self.stretches.take();

@@ -218,6 +218,7 @@ fn made(
     let options = Options {
         // A commit for lack of memory would come where nobody asked for one.
         overlay_bytes_max: usize::MAX,
+        max_task_idle_ms: topology.max_task_idle_ms,
         partition_count_of: topics(topology).map(|topic| (topic.to_string(), 1)).collect(),
         ..Options::default()
     };

@@ -19,17 +19,23 @@ pub struct Stretches {
     fed: Vec<BTreeSet<Arc<str>>>,
     /// By sub-topology: nothing that comes of it meets again.
     apart: Vec<bool>,
+    /// By sub-topology: the times of its rows are those of the records.
+    own_times: Vec<bool>,
 }
 
 impl Stretches {
     pub fn new(topology: &Topology) -> Self {
         let mut readers: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
         let mut written: Vec<BTreeSet<Arc<str>>> = Vec::new();
+        let mut own_times = vec![true; topology.sub_topologies.len()];
         for (number, sub) in topology.sub_topologies.iter().enumerate() {
             let mut topics = BTreeSet::new();
             for node in sub.nodes.iter().filter_map(|node| topology.nodes.get(*node)) {
                 match &node.kind {
                     NodeKind::Source(source) => {
+                        if let (Some(own), false) = (own_times.get_mut(number), source.timestamps.is_plain()) {
+                            *own = false;
+                        }
                         for topic in &source.topics {
                             let known = readers.entry(topic.as_str().into()).or_default();
                             if !known.contains(&number) {
@@ -58,6 +64,7 @@ impl Stretches {
             readers,
             fed: written,
             apart: Vec::new(),
+            own_times,
         };
         stretches.apart = (0..stretches.fed.len()).map(|sub| stretches.stays_apart(sub)).collect();
         stretches
@@ -138,8 +145,10 @@ impl Stretches {
         if !self.apart.get(*only).copied().unwrap_or(false) {
             return 1;
         }
+        let known = self.own_times.get(*only).copied().unwrap_or(false);
         let fits = |(row, piped): (usize, &Piped)| {
-            self.readers.get(&piped.topic).map(Vec::as_slice) == Some(readers) && self.comes_last(row, piped)
+            let together = self.readers.get(&piped.topic).map(Vec::as_slice) == Some(readers);
+            together && self.comes_last(row, piped, known)
         };
         self.waiting
             .iter()
@@ -151,7 +160,8 @@ impl Stretches {
 
     /// Whether the record at `row` is read after all before it. It stands at the head of its input as soon as the one
     /// before it in its topic was read, and must lose against all that were piped in between. Ties go by topic.
-    fn comes_last(&self, row: usize, piped: &Piped) -> bool {
+    /// `known`: whether the task goes by the records' times.
+    fn comes_last(&self, row: usize, piped: &Piped, known: bool) -> bool {
         let key = |piped: &Piped| (piped.record.timestamp, Arc::clone(&piped.topic));
         let between = self
             .waiting
@@ -159,7 +169,7 @@ impl Stretches {
             .rev()
             .take_while(|other| other.topic != piped.topic);
         let own = key(piped);
-        between.into_iter().all(|other| key(other) < own)
+        between.into_iter().all(|other| known && key(other) < own)
     }
 }
 
@@ -178,6 +188,7 @@ mod tests {
                 .map(|topics| topics.iter().map(|t| Arc::from(*t)).collect())
                 .collect(),
             apart: Vec::new(),
+            own_times: vec![true; fed.len()],
         };
         for (topic, sub) in readers {
             made.readers.entry(Arc::from(*topic)).or_default().push(*sub);

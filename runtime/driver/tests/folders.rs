@@ -115,9 +115,10 @@ fn play(folder: &Path, at_once: usize) -> Vec<String> {
         let Some(topic) = line["topic"].as_str() else {
             // What stops is compared as far as it came.
             let _ = driver.pipe(std::mem::take(&mut waiting));
-            let _ = match line.get("restart") {
-                Some(_) => driver.restart(RestoreFrom::Changelogs),
-                None => driver.commit(),
+            let _ = match (line.get("restart"), line.get("advance")) {
+                (Some(_), _) => driver.restart(RestoreFrom::Changelogs),
+                (None, Some(ms)) => driver.advance_wall(ms.as_i64().unwrap()),
+                (None, None) => driver.commit(),
             };
             continue;
         };

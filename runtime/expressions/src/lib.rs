@@ -132,6 +132,10 @@ impl Compiled {
         self.headers
     }
 
+    pub fn reads_timestamp(&self) -> bool {
+        self.timestamp
+    }
+
     pub fn reads_item(&self) -> bool {
         self.item
     }

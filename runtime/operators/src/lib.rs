@@ -5,9 +5,12 @@
 
 mod aggregate;
 mod branch;
+mod buffered_join;
 mod change;
+mod cogroup;
 mod condition;
 mod dedup;
+mod extract;
 mod fold;
 mod foreign;
 mod group_table;
@@ -28,12 +31,14 @@ mod windows;
 
 pub use aggregate::Aggregator;
 pub use branch::Branching;
+pub use buffered_join::BufferedJoiner;
+pub use cogroup::Cogrouper;
 pub use condition::{Filtering, Routing};
 pub use dedup::Deduplicator;
+pub use extract::Extractor;
 pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
 pub use group_table::TableGrouper;
 pub use map::Mapping;
-pub use on_table::on_table;
 pub use projection::Projector;
 pub use select_key::KeySelector;
 pub use stream_join::StreamJoiner;

@@ -3,17 +3,38 @@
 use record::{Batch, BatchBuilder};
 
 use crate::table_join::Made;
-use crate::{Applied, Error};
+use crate::{Applied, Error, Filtering, Mapping};
 
-/// What `stream`, which keeps, leaves out or gives new values to rows under their keys, makes of a table: a row that it
-/// leaves out is a tombstone. `olds`: whether something downstream needs what the rows replace; then what came to
-/// nothing before and comes to nothing now is no row at all, as in Kafka Streams.
+impl Filtering {
+    /// Of a table: a row that is left out is a tombstone. `olds`: whether something downstream needs what the rows
+    /// replace; then what was left out before and is left out now is no row at all, as in Kafka Streams.
+    ///
+    /// # Errors
+    /// As [`Filtering::apply`].
+    pub fn apply_to_table(&self, batch: &Batch, olds: bool) -> Result<Applied, Error> {
+        on_table(batch, olds, olds, |rows| self.apply(rows))
+    }
+}
+
+impl Mapping {
+    /// Of a table, new values: a tombstone stays one.
+    ///
+    /// # Errors
+    /// As [`Mapping::apply`].
+    pub fn apply_to_table(&self, batch: &Batch, olds: bool) -> Result<Applied, Error> {
+        on_table(batch, olds, false, |rows| self.apply(rows))
+    }
+}
+
+/// What `stream`, which keeps, leaves out or gives new values to rows under their keys, makes of a table. `is_silent`:
+/// what came to nothing before and comes to nothing now is no row at all.
 ///
 /// # Errors
 /// Those of `stream`, at the row of the table.
-pub fn on_table(
+fn on_table(
     batch: &Batch,
     olds: bool,
+    is_silent: bool,
     stream: impl Fn(&Batch) -> Result<Applied, Error>,
 ) -> Result<Applied, Error> {
     let new = through(
@@ -27,11 +48,12 @@ pub fn on_table(
     };
     let mut made = Made::default();
     for (row, (new, old)) in new.iter().zip(&old).enumerate() {
-        if olds && new.is_none() && old.is_none() {
+        if is_silent && new.is_none() && old.is_none() {
             continue;
         }
         let time = batch.timestamps().get(row).copied().unwrap_or_default();
-        made.push(row, new.as_deref(), time, old.as_deref());
+        let old = batch.old(row).and_then(|(time, _)| Some((time, old.as_deref()?)));
+        made.push(row, new.as_deref(), time, old);
     }
     made.finish(batch, olds)
 }
@@ -131,17 +153,20 @@ mod tests {
             (None, None),
         ]);
         let bytes = |text: &str| Some(text.as_bytes().to_vec());
-        let with_olds = on_table(&rows, true, filter).unwrap();
+        let with_olds = on_table(&rows, true, true, filter).unwrap();
         let expected = vec![(bytes("y1"), None), (None, bytes("y1")), (None, bytes("y2"))];
         assert_eq!(changes(&with_olds), expected);
         assert_eq!(with_olds.causes, Some(vec![0, 1, 3]));
-        let without = on_table(&rows, false, filter).unwrap();
+        assert_eq!(with_olds.rows.old(1), Some((4, &b"y1"[..])));
+        let all = on_table(&rows, true, false, filter).unwrap();
+        assert_eq!((all.rows.len(), all.causes), (5, None));
+        let without = on_table(&rows, false, false, filter).unwrap();
         assert_eq!((without.rows.len(), without.causes), (5, None));
     }
 
     #[test]
     fn a_row_that_fails_is_that_of_the_table() {
-        let fails = on_table(&table(&[(None, None), (Some("bad"), None)]), false, filter);
+        let fails = on_table(&table(&[(None, None), (Some("bad"), None)]), false, false, filter);
         assert!(matches!(fails, Err(Error::Row { row: 1, .. })), "{fails:?}");
     }
 }

@@ -90,7 +90,7 @@ fn document(format: Format, bytes: Option<&[u8]>) -> Result<Box<RawValue>, Strin
 }
 
 /// Bytes of a format as JSON: what is neither a number nor JSON is text.
-fn json(format: Format, bytes: Option<&[u8]>) -> Result<Value, String> {
+pub(crate) fn json(format: Format, bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
     let eight = || <[u8; 8]>::try_from(bytes).map_err(|_| format!("{} bytes where a number has 8", bytes.len()));
     Ok(match format {

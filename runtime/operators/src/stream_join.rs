@@ -14,8 +14,6 @@ use crate::numbers::Numbers;
 use crate::windows::{Expiry, layout, remove_expired};
 use crate::{Applied, Error, Projector};
 
-/// First byte of the rows of times, before the node's name.
-
 #[derive(Clone, Debug)]
 struct OneSide {
     side: Side,
@@ -167,6 +165,24 @@ impl StreamJoiner {
         })
     }
 
+    /// Time has come without a row: rows whose windows have closed go on without a match.
+    ///
+    /// # Errors
+    /// [`Error::Row`] for a row that is not what its format says; those of the stores.
+    pub fn go_on(&self, time: i64, stores: &mut Stores) -> Result<Batch, Error> {
+        let mut clock = Clock::read(stores, &self.times)?;
+        if clock.stream_time() < 0 || time <= clock.stream_time() {
+            return Ok(Batch::empty());
+        }
+        // A side without rows knows nothing of time.
+        clock.observed = clock.observed.map(|own| if own < 0 { own } else { time });
+        let (nothing, mut outcome) = (Batch::empty(), Outcome::default());
+        let sent = self.send_waiting((&nothing, 0), stores, &mut clock, &mut outcome);
+        sent.map_err(|fault| fault.at(0))?;
+        clock.write(stores, &self.times)?;
+        Ok(outcome.rows.finish())
+    }
+
     fn take(
         &self,
         mine: &OneSide,
@@ -178,7 +194,7 @@ impl StreamJoiner {
         self.keep(mine, row, stores, clock)?;
         let time = clock.stream_time();
         if row.timestamp == time {
-            self.send_waiting(row, stores, clock, outcome)?;
+            self.send_waiting((row.batch, row.row), stores, clock, outcome)?;
         }
         let from = row.timestamp.saturating_sub(mine.before_ms).max(0);
         let to = row.timestamp.saturating_add(mine.after_ms).max(0);
@@ -309,7 +325,7 @@ impl StreamJoiner {
     /// Rows whose windows have closed without a match, by time, right before left, key.
     fn send_waiting(
         &self,
-        row: &Row<'_>,
+        cause: (&Batch, usize),
         stores: &mut Stores,
         clock: &mut Clock,
         outcome: &mut Outcome,
@@ -341,7 +357,7 @@ impl StreamJoiner {
         })?;
         for (key, at, side, own, value) in gone {
             stores.write(waiting, &key, None, at)?;
-            self.lonely(side, (row.batch, row.row), Some(&own), &value, at, outcome)?;
+            self.lonely(side, cause, Some(&own), &value, at, outcome)?;
         }
         clock.waiting = left_over;
         Ok(())

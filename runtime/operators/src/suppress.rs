@@ -110,6 +110,23 @@ impl Suppressor {
         })
     }
 
+    /// Time has come without a row: what has waited long enough goes on.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub fn go_on(&self, time: i64, stores: &mut Stores) -> Result<Batch, Error> {
+        let mut clock = Clock::read(stores, &self.times)?;
+        if clock.observed < 0 || time <= clock.observed {
+            return Ok(Batch::empty());
+        }
+        clock.observed = time;
+        let mut outcome = Outcome::default();
+        let gone = self.let_go(0, stores, &mut clock, &mut outcome);
+        gone.map_err(|fault| fault.at(0))?;
+        clock.write(stores, &self.times)?;
+        Ok(outcome.rows.finish())
+    }
+
     /// The time that an update waits by.
     fn time(&self, key: &[u8], timestamp: i64) -> i64 {
         let Until::WindowCloses { kind, .. } = self.until else {

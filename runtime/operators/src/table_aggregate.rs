@@ -102,12 +102,7 @@ impl TableAggregator {
                 Number::Float(number) => number.to_be_bytes(),
             });
             if self.emit == Emit::EveryUpdate {
-                made.push(
-                    row,
-                    bytes.as_ref().map(|b| b.as_slice()),
-                    time,
-                    stored.map(|(_, bytes)| bytes),
-                );
+                made.push(row, bytes.as_ref().map(|b| b.as_slice()), time, stored);
             }
             let Some(bytes) = bytes else {
                 return Ok(Update::Delete);

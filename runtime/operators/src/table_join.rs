@@ -33,7 +33,7 @@ pub struct TableJoiner {
 }
 
 /// A value with its time.
-type Timed<'a> = Option<(i64, &'a [u8])>;
+pub(crate) type Timed<'a> = Option<(i64, &'a [u8])>;
 
 impl TableJoiner {
     /// `left`, `right` and `history` are the task's numbers of the tables' stores.
@@ -165,7 +165,7 @@ impl TableJoiner {
             };
             let result = joined(new)?;
             let replaced = if self.olds { joined(old)? } else { None };
-            made.push(row, result.as_deref(), time, replaced.as_deref());
+            made.push(row, result.as_deref(), time, replaced.as_deref().map(|old| (time, old)));
             Ok(())
         })
     }
@@ -251,10 +251,10 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    pub(crate) fn push(&mut self, row: usize, value: Option<&[u8]>, time: i64, old: Option<&[u8]>) {
+    pub(crate) fn push(&mut self, row: usize, value: Option<&[u8]>, time: i64, old: Timed<'_>) {
         self.values.append_option(value);
         self.timestamps.push(time);
-        self.olds.push(old.map(|old| (time, old)));
+        self.olds.push(old);
         self.causes.push(row as u32);
     }
 

@@ -3,14 +3,15 @@
 //! Rows are taken one after another, each with its own time: an operator's stream time is the largest timestamp of the
 //! rows with a key that it saw, whatever else the task saw, and is state like the windows themselves. A row with a null
 //! key is dropped. A null value counts in `count`, as in Kafka Streams' source (its documentation says otherwise), but
-//! not in sliding windows; other functions leave out rows that have nothing to reduce.
+//! not in sliding windows, where it does not even move time; other functions leave out rows that have nothing to reduce.
 
 mod clock;
 mod keep;
 mod session;
+mod sliding;
 mod time;
 
-use record::{Batch, BatchBuilder};
+use record::{Batch, BatchBuilder, OldsBuilder};
 use state::{Layout, Stores};
 use topology::{StoreKind, WindowAggregate, Windowing, Windows};
 
@@ -18,9 +19,9 @@ pub(crate) use keep::{Expiry, remove_expired};
 pub use keep::{sweep, wire_keys};
 
 use crate::aggregate::{Aggregator, RowFault};
-use crate::numbers::Numbers;
+use crate::table_join::Timed;
 use crate::{Applied, Error};
-use clock::Clock;
+use clock::{Clock, Times};
 
 /// A windowed reduction with its stores.
 #[derive(Clone, Debug)]
@@ -29,8 +30,10 @@ pub struct WindowAggregator {
     windowing: Windowing,
     layout: Layout,
     on_commit: bool,
+    /// Whether something downstream needs what its rows replace.
+    olds: bool,
     store: usize,
-    times: Numbers,
+    times: Times,
 }
 
 /// What windows made of a batch.
@@ -53,6 +56,8 @@ struct Row<'a> {
 #[derive(Default)]
 struct Outcome {
     rows: BatchBuilder,
+    /// What each replaces.
+    olds: OldsBuilder,
     causes: Vec<u32>,
     late: Vec<u32>,
     dropped: u64,
@@ -62,7 +67,8 @@ struct Outcome {
 
 impl Outcome {
     /// As on the wire, with the headers of the row that caused it.
-    fn push(&mut self, cause: &Row<'_>, key: &[u8], value: Option<&[u8]>, timestamp: i64) {
+    fn push(&mut self, cause: &Row<'_>, key: &[u8], value: Option<&[u8]>, timestamp: i64, old: Timed<'_>) {
+        self.olds.push(old);
         match cause.batch.headers() {
             Some(headers) => {
                 let headers = headers.row(cause.row).to_vec();
@@ -91,15 +97,16 @@ pub fn layout(kind: StoreKind) -> Option<Layout> {
 impl WindowAggregator {
     /// `store` and `times` are the task's numbers of the aggregate's store and of its store of times; `name` is the
     /// node's.
-    pub fn new(window: &WindowAggregate, store: usize, times: usize, name: &str) -> Self {
+    pub fn new(window: &WindowAggregate, store: usize, times: usize, name: &str, olds: bool) -> Self {
         let kind = window.windowing.store_kind();
         Self {
             aggregator: Aggregator::new(&window.aggregate, store, false),
             windowing: window.windowing,
             layout: layout(kind).unwrap_or(Layout::Window),
             on_commit: window.aggregate.emit == topology::Emit::OnCommit,
+            olds,
             store,
-            times: Numbers::of(times, name),
+            times: Times::new(times, name, window.windowing.is_sliding()),
         }
     }
 
@@ -117,7 +124,8 @@ impl WindowAggregator {
         let before = clock;
         let mut outcome = Outcome::default();
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
-            let Some(key) = batch.key(row) else {
+            let moves_time = batch.value(row).is_some() || !self.windowing.is_sliding();
+            let Some(key) = batch.key(row).filter(|_| moves_time) else {
                 outcome.dropped += 1;
                 continue;
             };
@@ -135,14 +143,53 @@ impl WindowAggregator {
         if clock != before {
             clock.write(stores, &self.times)?;
         }
+        let mut rows = outcome.rows.finish();
+        if self.olds {
+            rows = rows.with_olds(outcome.olds.finish())?;
+        }
         Ok(Windowed {
             applied: Applied {
-                rows: outcome.rows.finish(),
+                rows,
                 causes: Some(outcome.causes),
                 dropped: outcome.dropped,
             },
             late: outcome.late,
         })
+    }
+
+    /// Time has come without a row: what closes goes on. An operator that has seen no row yet knows nothing of time.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub fn go_on(&self, time: i64, stores: &mut Stores) -> Result<Batch, Error> {
+        let mut clock = Clock::read(stores, &self.times)?;
+        if clock.observed < 0 || time <= clock.observed {
+            return Ok(Batch::empty());
+        }
+        clock.observed = time;
+        let (nothing, mut outcome) = (Batch::empty(), Outcome::default());
+        let row = Row {
+            batch: &nothing,
+            row: 0,
+            key: &[],
+            timestamp: time,
+        };
+        let close = time - self.windowing.grace_ms;
+        let closed = match self.windowing.windows {
+            Windows::Time { size_ms, advance_ms } => {
+                self.close_windows(&row, (size_ms, advance_ms), stores, &mut clock, &mut outcome)
+            }
+            Windows::Session { gap_ms } if self.windowing.on_close && close - gap_ms > clock.next => {
+                self.send_ended(&row, close - gap_ms, stores, &mut clock, &mut outcome)
+            }
+            Windows::Sliding { difference_ms } if self.windowing.on_close => {
+                self.send_slid(&row, close - difference_ms - 1, stores, &mut clock, &mut outcome)
+            }
+            _ => Ok(()),
+        };
+        closed.map_err(|fault| fault.at(0))?;
+        clock.write(stores, &self.times)?;
+        Ok(outcome.rows.finish())
     }
 
     fn take(
@@ -159,7 +206,7 @@ impl WindowAggregator {
             }
             Windows::Unlimited => self.reduce_windows(row, (i64::MAX, i64::MAX), stores, clock, outcome),
             Windows::Session { gap_ms } => self.reduce_session(row, (gap_ms, before), stores, clock, outcome),
-            Windows::Sliding { .. } => Err(RowFault::State(state::Error::Misuse("no sliding windows here".into()))),
+            Windows::Sliding { difference_ms } => self.reduce_sliding(row, difference_ms, stores, clock, outcome),
         }
     }
 }

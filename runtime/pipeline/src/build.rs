@@ -6,11 +6,11 @@ use indexmap::IndexMap;
 use topology::description::ModuleDescription;
 use topology::{
     Edge, Emit, Format, Node, NodeId, NodeKind, OnError, Repartition, Selector, Sink, Source, SourceKind, Start, Store,
-    StoreId, StoreKind, Topology, changelog_topic, is_internal_topic, repartition_topic,
+    StoreId, StoreKind, Timestamps, Topology, changelog_topic, is_internal_topic, repartition_topic,
 };
 
 use crate::diagnostics::{Code, Diagnostic};
-use crate::file::{File, Inputs, Part, StepPart, Work};
+use crate::file::{File, Inputs, Part, SourcePart, StepPart, Work};
 use crate::modules::{ModuleRef, Undescribed};
 use crate::reader::{Reader, Text};
 use crate::tree::Span;
@@ -64,6 +64,7 @@ impl<'f> Builder<'f> {
         let topology = Topology {
             name: file.name.text.clone(),
             guarantee: file.guarantee,
+            max_task_idle_ms: file.max_task_idle_ms,
             nodes: self.nodes,
             stores: self.stores,
             sub_topologies: Vec::new(),
@@ -143,29 +144,32 @@ impl<'f> Builder<'f> {
             } else {
                 SourceKind::Stream
             };
-            let topics = source.topics.iter().map(|topic| topic.text.clone()).collect();
-            let node = Source {
-                topics,
-                kind,
-                key: source.key,
-                value: source.value,
-                start: source.start,
-                create: source.create.clone(),
-            };
-            let name = &source.name.text;
-            let id = self.node(name, NodeKind::Source(node), Vec::new());
-            let mut out = Out {
-                node: id,
-                key: Some(source.key),
-                value: Some(source.value),
-                ..Out::default()
-            };
-            if source.table {
-                let node = format!("{name}-table");
-                out = self.table(&node, (name, name), &source.name.span, out, source.rows);
-            }
-            self.outputs.insert(name.clone(), Outputs::One(out));
+            self.source(source, kind);
         }
+    }
+
+    fn source(&mut self, source: &SourcePart, kind: SourceKind) {
+        let mut out = Out {
+            key: Some(source.key),
+            value: Some(source.value),
+            ..Out::default()
+        };
+        let node = Source {
+            topics: source.topics.iter().map(|topic| topic.text.clone()).collect(),
+            kind,
+            key: source.key,
+            value: source.value,
+            start: source.start,
+            create: source.create.clone(),
+            timestamps: self.timestamps(source, &out),
+        };
+        let name = &source.name.text;
+        out.node = self.node(name, NodeKind::Source(node), Vec::new());
+        if source.table {
+            let node = format!("{name}-table");
+            out = self.table(&node, (name, name), &source.name.span, out, source.rows);
+        }
+        self.outputs.insert(name.clone(), Outputs::One(out));
     }
 
     fn step(&mut self, step: &StepPart) {
@@ -182,6 +186,7 @@ impl<'f> Builder<'f> {
             Work::Module(part) => self.module(step, part),
             Work::Merge => self.merge(step),
             Work::Join(part) => self.join(step, part),
+            Work::Cogroup(part) => self.cogroup(step, part),
             work => match &step.inputs {
                 Inputs::One(from) => {
                     let input = self.resolve(from);
@@ -230,7 +235,7 @@ impl<'f> Builder<'f> {
             Work::Dedup { within_ms } => self.dedup(step, *within_ms, input, from),
             Work::Branch { branches, default } => self.branch(step, branches, default.as_ref(), input),
             Work::Aggregate(part) => self.aggregate(step, part, input, from),
-            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Unknown => Outputs::Unknown,
+            Work::Merge | Work::Module(_) | Work::Join(_) | Work::Cogroup(_) | Work::Unknown => Outputs::Unknown,
             Work::Suppress(part) => self.suppress(step, part, input, from),
             Work::Stateless(part) => self.stateless(step, part, input, from),
         }
@@ -292,7 +297,17 @@ impl<'f> Builder<'f> {
     /// What `by` selects becomes the key; where the key is another than the topics were partitioned by, a repartition
     /// topic follows.
     pub(crate) fn regroup(&mut self, step: &StepPart, input: Out, by: &Part, partitions: Option<i32>) -> Out {
-        let name = &step.name.text;
+        self.regroup_as((&step.name.text, was(step)), input, by, partitions)
+    }
+
+    /// `names`: of its nodes, and the one under which its topic was made.
+    pub(crate) fn regroup_as(
+        &mut self,
+        (name, topics): (&str, &str),
+        input: Out,
+        by: &Part,
+        partitions: Option<i32>,
+    ) -> Out {
         let mut at = input;
         if by.selector != Selector::Key {
             let key = self.part_format(by, &at);
@@ -309,7 +324,7 @@ impl<'f> Builder<'f> {
         if !at.key_changed {
             return at;
         }
-        self.repartition(name, was(step), at, partitions)
+        self.repartition(name, topics, at, partitions)
     }
 
     /// `name` is that of its nodes, `topics` the one under which its topic was made (`was`).
@@ -335,6 +350,7 @@ impl<'f> Builder<'f> {
             value,
             start: Start::Earliest,
             create: None,
+            timestamps: Timestamps::default(),
         };
         let id = self.node(
             format!("{name}-repartition-source"),

@@ -9,6 +9,8 @@ use crate::reader::{Reader, Text};
 use crate::sinks;
 use crate::tree::{Kind, Span, Table};
 
+pub const NAME_A_TOPIC: &str = "say `dead-letters = \"TOPIC\"` in `[defaults]`";
+
 /// `dead-letters = "TOPIC"`, or `{ topic = "TOPIC", create = { partitions = N } }`.
 #[derive(Debug)]
 pub struct DeadLettersPart {
@@ -80,13 +82,12 @@ impl Builder<'_> {
 
     pub(crate) fn check_dead_letters(&mut self, step: &StepPart) {
         if let (Some(span), None) = (&step.dead_letter_span, &self.file.dead_letters) {
-            let hint = "say `dead-letters = \"TOPIC\"` in `[defaults]`";
             let message = format!(
                 "step `{}` sends failures to dead letters, and no topic is named for them",
                 step.name.text
             );
             // Once: the same default may stand for many steps.
-            let problem = Diagnostic::at(Code::MissingKey, span, message).hint(hint);
+            let problem = Diagnostic::at(Code::MissingKey, span, message).hint(NAME_A_TOPIC);
             if !self
                 .reader
                 .problems

@@ -22,6 +22,7 @@ pub const PARTS_MAX: usize = 1_000;
 pub struct File {
     pub name: Text,
     pub guarantee: Guarantee,
+    pub max_task_idle_ms: i64,
     pub dead_letters: Option<DeadLettersPart>,
     pub sources: Vec<SourcePart>,
     pub steps: Vec<StepPart>,
@@ -38,6 +39,9 @@ pub struct SourcePart {
     pub table: bool,
     pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
+    pub timestamp: crate::timestamps::TimestampPart,
+    /// Wall time without rows after which time goes on without them.
+    pub idle_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -96,6 +100,7 @@ pub enum Work {
     Module(Box<ModulePart>),
     Join(Box<crate::joins::JoinPart>),
     Suppress(Box<crate::suppress::SuppressPart>),
+    Cogroup(Box<crate::cogroup::CogroupPart>),
     Dedup {
         within_ms: i64,
     },
@@ -164,6 +169,7 @@ const KEYS: &[&str] = &[
     "wasmill",
     "name",
     "guarantee",
+    "max-task-idle",
     "vars",
     "defaults",
     "sources",
@@ -213,6 +219,7 @@ pub fn read(root: &Table, reader: &mut Reader) -> Option<File> {
         ("at-least-once", Guarantee::AtLeastOnce),
     ];
     let guarantee = reader.word(root, "guarantee", &guarantees, &[]).unwrap_or_default();
+    let max_task_idle_ms = max_task_idle(root, reader);
     if let Some(vars) = root.get("vars") {
         reader.table(vars, "`vars`");
     }
@@ -245,11 +252,24 @@ pub fn read(root: &Table, reader: &mut Reader) -> Option<File> {
     Some(File {
         name: name?,
         guarantee,
+        max_task_idle_ms,
         dead_letters,
         sources,
         steps,
         sinks,
     })
+}
+
+/// How long a task waits for an input: a duration, or `"never"`.
+fn max_task_idle(root: &Table, reader: &mut Reader) -> i64 {
+    match root.get("max-task-idle").map(|value| &value.kind) {
+        Some(Kind::Text(word)) if word == "never" => -1,
+        _ => {
+            // A day: whoever waits longer for an input does without it.
+            let ms = reader.duration(root, "max-task-idle", 0..=86_400_000);
+            ms.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0)
+        }
+    }
 }
 
 fn name(root: &Table, reader: &mut Reader) -> Option<Text> {

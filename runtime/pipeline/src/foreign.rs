@@ -96,6 +96,10 @@ impl Builder<'_> {
             self.reader.bad_value(&on.span, message, None);
         }
         self.check_times(part);
+        if let Some((_, span)) = &part.grace {
+            let message = "a join of two tables has no `grace`: what comes late changes the result".to_string();
+            self.reader.bad_value(span, message, None);
+        }
         self.check_side(part, Side::Left, left);
         self.check_side(part, Side::Right, right);
         self.check_foreign_key(part, on, left, right);

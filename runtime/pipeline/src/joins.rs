@@ -1,7 +1,7 @@
 //! `op = "join"`: two inputs, `left` and `right`.
 
 use topology::{
-    Emit, FieldPath, Format, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin,
+    Emit, FieldPath, Format, JoinGrace, JoinKind, NodeKind, Projection, Selector, Side, StoreId, StoreKind, TableJoin,
     VersionedTable,
 };
 
@@ -173,6 +173,10 @@ impl Builder<'_> {
             return Outputs::Unknown;
         }
         self.check_times(part);
+        if let (true, Some((_, span))) = (left.table, &part.grace) {
+            let message = "a join of two tables has no `grace`: what comes late changes the result".to_string();
+            self.reader.bad_value(span, message, None);
+        }
         if !left.table && part.kind == JoinKind::Outer {
             let message = "a stream and a table are joined `inner` or `left`".to_string();
             let hint = "a change of the table alone makes no record".to_string();
@@ -181,12 +185,15 @@ impl Builder<'_> {
         self.check_keys(part, &left, &right);
         self.check_side(part, Side::Left, &left);
         self.check_side(part, Side::Right, &right);
+        let (left_ttl_ms, right_ttl_ms) = (self.ttl_ms(&left), self.ttl_ms(&right));
         let (left, left_store) = match left.table {
             true => self.stored(step, Side::Left, left),
             false => (self.side(step, Side::Left, left), None),
         };
         let (right, right_store) = self.stored(step, Side::Right, right);
         let versions = self.versions(&right).filter(|_| left_store.is_none());
+        let grace = part.grace.as_ref().filter(|_| left_store.is_none());
+        let grace = grace.and_then(|grace| self.join_grace(step, part, grace, versions));
         let (left, right) = (self.latest(left), self.latest(right));
         let join = TableJoin {
             kind: part.kind,
@@ -196,9 +203,10 @@ impl Builder<'_> {
             key: settle(left.key.or(right.key)),
             left_value: settle(left.value),
             right_value: settle(right.value),
-            left_ttl_ms: self.ttl_ms(&left),
-            right_ttl_ms: self.ttl_ms(&right),
+            left_ttl_ms,
+            right_ttl_ms,
             versions,
+            grace,
         };
         let key = Some(join.key);
         let inputs = vec![feed(&left, 0), feed(&right, 1)];
@@ -221,7 +229,7 @@ impl Builder<'_> {
     }
 
     fn ttl_ms(&self, table: &Out) -> Option<i64> {
-        match self.nodes.get(table.node).map(|node| &node.kind) {
+        match self.made_of(table).filter(|_| table.table) {
             Some(NodeKind::TtlTable(table)) => Some(table.ttl_ms),
             _ => None,
         }
@@ -239,9 +247,34 @@ impl Builder<'_> {
                 self.reader.bad_value(span, message, None);
             }
         }
-        if let Some((_, span)) = &part.grace {
-            self.reader.later(span, "`grace` in a join with a table");
+    }
+
+    /// The buffer of a join whose stream waits. The table must know what it was when the wait is over.
+    fn join_grace(
+        &mut self,
+        step: &StepPart,
+        part: &JoinPart,
+        (ms, span): &Time,
+        versions: Option<VersionedTable>,
+    ) -> Option<JoinGrace> {
+        let grace_ms = i64::try_from(*ms).ok()?;
+        let history_ms = versions.map(|table| table.history_ms);
+        if history_ms.is_none_or(|history_ms| history_ms < grace_ms) {
+            let message = match history_ms {
+                None => format!(
+                    "`{}` does not remember what it was when the wait is over",
+                    part.right.text
+                ),
+                Some(history_ms) => format!("`{}` remembers {history_ms} ms and not {ms} ms", part.right.text),
+            };
+            let hint = "a table remembers as long as it says: `versioned = \"1h\"`, at least the `grace`";
+            self.reader.bad_value(span, message, Some(hint.to_string()));
+            return None;
         }
+        let (name, topics) = (format!("{}-buffer", step.name.text), format!("{}-buffer", was(step)));
+        let form = (StoreKind::KeyValue, 1, Format::Bytes, Format::Bytes);
+        let buffer = self.store(&name, &topics, &step.name.span, form, Emit::EveryUpdate);
+        Some(JoinGrace { grace_ms, buffer })
     }
 
     /// Keys are compared as bytes.
@@ -307,6 +340,7 @@ impl Builder<'_> {
             Some(NodeKind::ToTable { store }) => Some(*store),
             Some(NodeKind::TtlTable(table)) => Some(table.store),
             Some(NodeKind::VersionedTable(table)) => Some(table.store),
+            Some(NodeKind::Cogroup(cogroup)) => Some(cogroup.store),
             Some(NodeKind::Aggregate(aggregate) | NodeKind::TableAggregate(aggregate)) => Some(aggregate.store),
             _ => None,
         };

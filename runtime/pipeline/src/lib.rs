@@ -5,6 +5,7 @@
 //! Words of the language that this version does not do yet are known and refused as such, apart from unknown ones.
 
 mod build;
+mod cogroup;
 mod diagnostics;
 mod edit;
 mod failures;
@@ -25,6 +26,7 @@ mod steps;
 mod stream_joins;
 mod suppress;
 mod tables;
+mod timestamps;
 mod tree;
 mod units;
 mod vars;

@@ -4,6 +4,7 @@ use topology::Start;
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::file::{self, SourcePart};
+use crate::joins::TIME_MS_MAX;
 use crate::reader::{Reader, Text};
 use crate::sinks::check_topic;
 use crate::tree::{Kind, Table};
@@ -19,16 +20,10 @@ const KEYS: &[&str] = &[
     "create",
     "ttl",
     "versioned",
-];
-const LATER: &[&str] = &[
     "timestamp",
     "idle",
-    "pattern",
-    "window",
-    "grants",
-    "connector",
-    "headers",
 ];
+const LATER: &[&str] = &["pattern", "window", "grants", "connector", "headers"];
 
 pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
     reader.keys(table, "a source", KEYS, LATER);
@@ -44,8 +39,16 @@ pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
         table: table_source,
         rows: crate::tables::read_rows(table, table_source, reader),
         create: file::create(table, reader),
+        timestamp: crate::timestamps::read(table, reader),
+        idle_ms: idle_ms(table, reader),
         name,
     }
+}
+
+/// `idle = "30s"`. Time goes on in steps of a second.
+fn idle_ms(table: &Table, reader: &mut Reader) -> Option<i64> {
+    let ms = reader.duration(table, "idle", 1_000..=TIME_MS_MAX)?;
+    i64::try_from(ms).ok()
 }
 
 fn topics(name: &Text, table: &Table, reader: &mut Reader) -> Vec<Text> {

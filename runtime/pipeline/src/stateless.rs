@@ -46,6 +46,15 @@ pub enum ShapePart {
     Object(Vec<(String, ShapePart)>),
 }
 
+impl ShapePart {
+    fn texts(&self) -> Vec<&Text> {
+        match self {
+            Self::Expression(text) => vec![text],
+            Self::Object(fields) => fields.iter().flat_map(|(_, part)| part.texts()).collect(),
+        }
+    }
+}
+
 /// `None`: the step is none of these.
 pub fn read(op: &Text, table: &Table, reader: &mut Reader) -> Option<Work> {
     let word = op.text.as_str();
@@ -172,20 +181,28 @@ impl Builder<'_> {
         let name = &step.name.text;
         match part {
             Stateless::Filter { condition, not } => {
-                self.no_table(&input, from, "a filter on a table");
+                self.check_on_table(&[condition], &input, from, "a filter");
                 let condition = Predicate::Where(self.expression(condition, &input, false));
-                let kind = NodeKind::Filter(Filter { condition, not: *not });
+                let kind = NodeKind::Filter(Filter {
+                    condition,
+                    not: *not,
+                    table: input.table,
+                });
                 let id = self.node(name, kind, vec![feed(&input, 0)]);
                 Outputs::One(Out {
                     node: id,
                     port: 0,
-                    table: false,
                     ..input
                 })
             }
             Stateless::Map(part) => {
-                if part.key.is_none() {
-                    self.no_table(&input, from, "new values on a table");
+                if let (None, Some(value)) = (&part.key, &part.value) {
+                    self.check_on_table(&value.texts(), &input, from, "new values");
+                }
+                if let (None, Some(each), true) = (&part.key, &part.each, input.table) {
+                    let message = "a table has one row of a key, and a list gives any number".to_string();
+                    let hint = "make it a stream first: `op = \"to-stream\"`".to_string();
+                    self.reader.bad_value(&each.span, message, Some(hint));
                 }
                 self.map(step, part, &input)
             }
@@ -219,6 +236,8 @@ impl Builder<'_> {
 
     fn map(&mut self, step: &StepPart, part: &MapPart, input: &Out) -> Outputs {
         let item = part.each.is_some();
+        // Under other keys its rows are a stream.
+        let table = input.table && part.key.is_none() && !item;
         // A key is text unless the file says otherwise, as `group-by` has it; a value is JSON.
         let said =
             |said: &Option<(Format, Span)>, natural: Format| said.as_ref().map_or(natural, |(format, _)| *format);
@@ -236,6 +255,7 @@ impl Builder<'_> {
             value: part.value.as_ref().map(|value| self.shape(value, input, item)),
             key_format: settle(key_format),
             value_format: settle(value_format),
+            table,
         };
         let id = self.node(&step.name.text, NodeKind::Map(map), vec![feed(input, 0)]);
         Outputs::One(Out {
@@ -244,7 +264,7 @@ impl Builder<'_> {
             key: key_format,
             value: value_format,
             key_changed: input.key_changed || part.key.is_some(),
-            table: false,
+            table,
         })
     }
 
@@ -256,6 +276,30 @@ impl Builder<'_> {
                     .iter()
                     .map(|(name, part)| (name.clone(), self.shape(part, input, item)));
                 Shape::Object(fields.collect())
+            }
+        }
+    }
+
+    /// On a table, expressions see what its rows replace as well, of which only key and value are known.
+    fn check_on_table(&mut self, texts: &[&Text], input: &Out, from: &Text, what: &str) {
+        if !input.table {
+            return;
+        }
+        if let Some(NodeKind::VersionedTable(_)) = self.made_of(input) {
+            self.no_table(input, from, &format!("{what} on a versioned table"));
+        }
+        for text in texts {
+            let expression = Expression {
+                text: text.text.clone(),
+                key: Format::Any,
+                value: Format::Any,
+            };
+            let compiled = expressions::Compiled::new(&expression).ok();
+            if compiled.is_some_and(|compiled| compiled.reads_headers() || compiled.reads_timestamp()) {
+                let message = "on a table an expression reads `key` and `value` only".to_string();
+                let hint =
+                    "nothing else is known of the row that is replaced; `op = \"to-stream\"` makes a stream of it";
+                self.reader.bad_value(&text.span, message, Some(hint.to_string()));
             }
         }
     }

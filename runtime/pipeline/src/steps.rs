@@ -25,6 +25,7 @@ const OPS: &[&str] = &[
     "join",
     "suppress",
     "dedup",
+    "cogroup",
 ];
 
 /// Every operator there is.
@@ -32,7 +33,7 @@ fn ops() -> impl Iterator<Item = &'static str> + Clone {
     OPS.iter().chain(stateless::OPS).copied()
 }
 
-const OPS_LATER: &[&str] = &["aggregate", "reduce", "cogroup", "window", "mean", "distinct", "top"];
+const OPS_LATER: &[&str] = &["aggregate", "reduce", "window", "mean", "distinct", "top"];
 pub(crate) const STEP: &[&str] = &["op", "from", "was", "on-error"];
 const AGGREGATE: &[&str] = &[
     "op",
@@ -96,6 +97,9 @@ pub fn read(name: Text, table: &Table, defaults: &Defaults, reader: &mut Reader)
 fn inputs(name: &Text, table: &Table, work: &Work, reader: &mut Reader) -> Inputs {
     if let Work::Join(join) = work {
         return join.inputs(table);
+    }
+    if let Work::Cogroup(cogroup) = work {
+        return Inputs::Several(cogroup.inputs.iter().map(|input| input.from.clone()).collect());
     }
     let Some(value) = table.get("from") else {
         let hint = "say `from =` the name of a source or step, or `STEP.PORT`";
@@ -191,6 +195,7 @@ fn operator(table: &Table, reader: &mut Reader) -> Work {
         }
         "suppress" => crate::suppress::read(table, reader),
         "dedup" => crate::tables::read_dedup(table, reader),
+        "cogroup" => crate::cogroup::read(table, reader),
         "join" => crate::joins::read(table, reader),
         other if stateless::OPS.contains(&other) => stateless::read(&op, table, reader).unwrap_or(Work::Unknown),
         other if OPS_LATER.contains(&other) => {
@@ -253,6 +258,11 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
         AGGREGATE,
         AGGREGATE_LATER,
     );
+    aggregate_part(function, table, reader).map_or(Work::Unknown, Work::Aggregate)
+}
+
+/// What the rows of a step, or of an input of one, come to.
+pub(crate) fn aggregate_part(function: AggregateFunction, table: &Table, reader: &mut Reader) -> Option<AggregatePart> {
     if let Some(entry) = table.entry("of").filter(|_| function == AggregateFunction::Count) {
         let message = "`count` counts records and has no `of`";
         reader.report(Diagnostic::at(Code::BadValue, &entry.key_span, message).hint("group by it: `group-by = …`"));
@@ -273,18 +283,15 @@ fn aggregate(function: AggregateFunction, table: &Table, reader: &mut Reader) ->
     let window = crate::windows::read(table, reader);
     let result = file::format(table, "result", reader);
     let partitions = file::partitions(table, reader);
-    match by {
-        Some(by) => Work::Aggregate(AggregatePart {
-            function,
-            of,
-            by,
-            result,
-            emit,
-            partitions,
-            window,
-        }),
-        None => Work::Unknown,
-    }
+    Some(AggregatePart {
+        function,
+        of,
+        by: by?,
+        result,
+        emit,
+        partitions,
+        window,
+    })
 }
 
 /// `branches = [{ name = "errors", of = "value.level", equals = "error" }, …]`: the first that fits takes the row, so

@@ -108,7 +108,7 @@ impl Builder<'_> {
 
     /// When the windows of a table close.
     fn closing(&self, input: &Out) -> Option<Until> {
-        let NodeKind::WindowAggregate(window) = &self.nodes.get(input.node)?.kind else {
+        let NodeKind::WindowAggregate(window) = self.made_of(input)? else {
             return None;
         };
         let grace_ms = window.windowing.grace_ms;

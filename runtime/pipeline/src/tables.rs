@@ -102,6 +102,24 @@ impl Builder<'_> {
         }
     }
 
+    /// What a table is made of row by row: the node above filters, new values and `peek`, or its own.
+    pub(crate) fn made_of(&self, table: &Out) -> Option<&NodeKind> {
+        let mut node = self.nodes.get(table.node)?;
+        // A node's inputs were made before it.
+        loop {
+            let passes = match &node.kind {
+                NodeKind::Filter(filter) => filter.table,
+                NodeKind::Map(map) => map.table,
+                NodeKind::Merge => true,
+                _ => false,
+            };
+            match node.inputs.as_slice() {
+                [above] if passes => node = self.nodes.get(above.from)?,
+                _ => return Some(&node.kind),
+            }
+        }
+    }
+
     pub(crate) fn dedup(&mut self, step: &StepPart, within_ms: i64, input: Out, from: &Text) -> Outputs {
         self.no_table(&input, from, "`dedup` of a table, whose rows replace each other,");
         let by = Part {
@@ -133,8 +151,7 @@ impl Builder<'_> {
             self.reader.report(problem.hint(hint));
             return Outputs::Unknown;
         }
-        if let Some(NodeKind::WindowAggregate(_) | NodeKind::Suppress(_)) = self.nodes.get(input.node).map(|n| &n.kind)
-        {
+        if let Some(NodeKind::WindowAggregate(_) | NodeKind::Suppress(_)) = self.made_of(&input) {
             self.no_table(
                 &input,
                 from,

@@ -102,24 +102,15 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
         reader.bad_value(span, message, Some(hint));
         return None;
     };
-    // Nothing lies further apart than nothing: a sliding window of 0 is a record's own moment, as in Kafka Streams.
-    let size_min = u64::from(*kind != "sliding");
-    let size = time(table, kind, size_min, reader);
+    let size = time(table, kind, 1, reader);
     let advance = advance(table, kind, size, span, reader);
     if table.get("grace").is_none() {
         let hint = "say how long after its end a window still takes records: `grace = \"10s\"`, or `\"0s\"`";
         reader.missing(span, "a window", "grace", hint);
     }
     let grace = time(table, "grace", 0, reader);
-    let retention = time(table, "retention", 1, reader);
     let (size, grace) = (size?, grace?);
-    if let (Some(retention), Some(said)) = (retention, table.get("retention"))
-        && retention < size + grace
-    {
-        let message = format!("a window of {size} ms with {grace} ms of grace is not kept in {retention} ms");
-        let hint = format!("`retention` is at least {} ms; leave it out for that", size + grace);
-        reader.bad_value(&said.span, message, Some(hint));
-    }
+    let retention_ms = retention_ms(table, (kind, size, grace), on_close, reader);
     let windows = match *kind {
         "tumbling" => Windows::Time {
             size_ms: size,
@@ -130,19 +121,35 @@ fn windowing(table: &Table, span: &Span, on_close: bool, reader: &mut Reader) ->
             advance_ms: advance?,
         },
         "session" => Windows::Session { gap_ms: size },
-        _ => {
-            reader.later(span, "a sliding window");
-            return None;
-        }
+        _ => Windows::Sliding { difference_ms: size },
     };
     Some(Windowing {
         windows,
         grace_ms: grace,
-        // A session closes a moment after its gap and grace: until it goes on it is kept.
-        retention_ms: retention.unwrap_or(size + grace + i64::from(on_close && *kind == "session")),
+        retention_ms,
         on_close,
         late: false,
     })
+}
+
+/// How long a window is kept: at least until no row can come into it any more. A sliding one tells of the rows before
+/// those that come into it, too.
+fn retention_ms(table: &Table, (kind, size, grace): (&str, i64, i64), on_close: bool, reader: &mut Reader) -> i64 {
+    let retention = time(table, "retention", 1, reader);
+    let least = if kind == "sliding" {
+        2 * size + grace
+    } else {
+        // A session closes a moment after its gap and grace: until it goes on it is kept.
+        size + grace + i64::from(on_close && kind == "session")
+    };
+    if let (Some(retention), Some(said)) = (retention, table.get("retention"))
+        && retention < least
+    {
+        let message = format!("a {kind} window of {size} ms with {grace} ms of grace is not kept in {retention} ms");
+        let hint = format!("`retention` is at least {least} ms; leave it out for that");
+        reader.bad_value(&said.span, message, Some(hint));
+    }
+    retention.unwrap_or(least)
 }
 
 fn advance(table: &Table, kind: &str, size: Option<i64>, span: &Span, reader: &mut Reader) -> Option<i64> {

@@ -107,6 +107,14 @@ impl Batch {
         Ok(self)
     }
 
+    /// The same rows with these times; what they replace is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there are not as many.
+    pub fn with_timestamps(&self, timestamps: ScalarBuffer<i64>) -> Result<Self, Error> {
+        Self::new(self.keys.clone(), self.values.clone(), timestamps, self.headers.clone())
+    }
+
     pub fn without_olds(mut self) -> Self {
         self.olds = None;
         self

@@ -50,6 +50,16 @@ impl Layout {
         }
     }
 
+    /// The first time of a segment.
+    pub fn begins(self, segment: i64) -> i64 {
+        match self {
+            Self::Window => segment,
+            Self::KeyedWindow { segment_ms } | Self::Session { segment_ms } => {
+                segment.saturating_mul(segment_ms.max(1))
+            }
+        }
+    }
+
     /// Appends the store's key to `to`.
     pub fn write(self, key: &WindowedKey<'_>, to: &mut Vec<u8>) {
         match self {

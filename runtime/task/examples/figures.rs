@@ -67,6 +67,7 @@ fn topology(middle: NodeKind) -> Topology {
         value: bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let sink = Sink {
         topic: "out".into(),
@@ -112,6 +113,7 @@ fn topology(middle: NodeKind) -> Topology {
     Topology {
         name: "figures".into(),
         guarantee: Guarantee::ExactlyOnce,
+        max_task_idle_ms: 0,
         nodes,
         stores: vec![store],
         sub_topologies: vec![sub],

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use record::{Batch, TopicPartition};
-use topology::OnError;
+use topology::{InvalidTime, OnError};
 
 use crate::call::{Fault, Run};
 use crate::error::Error;
 use crate::options::Ran;
 use crate::processor::{Failure, Processor};
-use crate::queue::Unfit;
+use crate::queue::{Queue, Unfit};
 use crate::rows::Rows;
 use crate::stage::{Cause, Collected, dead_letter};
 use crate::task::Task;
@@ -288,6 +288,7 @@ impl Task {
             queue.consume(*count);
             self.metrics.records_in += *count as u64;
         }
+        self.quiet = None;
         self.trouble.passed(1);
         if self.trouble.failed_in_row > 0 {
             self.trouble.ramp = 1;
@@ -303,6 +304,7 @@ impl Task {
         }
         match unfit {
             Unfit::NegativeTimestamp => self.metrics.invalid_timestamps += 1,
+            Unfit::InvalidTime(reason) => self.without_time(queue, &reason, wall_time)?,
             Unfit::Rejected(reason) => {
                 let run = self.head_run(queue, wall_time)?;
                 let origin = run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources));
@@ -333,10 +335,52 @@ impl Task {
         Ok(Ran::Worked { rows: 1 })
     }
 
+    /// The record at the head of `queue` has no time that its source could give it.
+    fn without_time(&mut self, queue: usize, reason: &str, wall_time: i64) -> Result<(), Error> {
+        let Some((node, invalid)) = self.queues.get(queue).and_then(Queue::when_invalid) else {
+            return Ok(());
+        };
+        let run = self.head_run(queue, wall_time)?;
+        let origin = run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources));
+        let reason = format!("this record has no valid time: {reason}");
+        match invalid {
+            InvalidTime::Skip => {}
+            InvalidTime::DeadLetter if self.plan.dead_letters.is_some() => {
+                let (pipeline, step) = (Arc::clone(&self.plan.pipeline), self.step(node));
+                let cause = Cause {
+                    pipeline: &pipeline,
+                    task: self.id,
+                    at: wall_time,
+                    stage: "deserialization",
+                    reason: &reason,
+                    backtrace: "",
+                    module: "",
+                    step: &step,
+                    origin,
+                };
+                self.send_dead_letter(&run, &cause)?;
+            }
+            InvalidTime::Fail | InvalidTime::PartitionTime | InvalidTime::DeadLetter => {
+                return Err(self.stop(node, origin, Failure::Guest(reason)));
+            }
+        }
+        self.metrics.invalid_timestamps += 1;
+        if let Some(counts) = self.metrics.nodes.get_mut(node) {
+            counts.dropped += 1;
+        }
+        Ok(())
+    }
+
     /// The record at the head of a queue, as a run of its own.
     fn head_run(&self, queue: usize, wall_time: i64) -> Result<Run, Error> {
         let (records, offsets) = match self.queues.get(queue) {
-            Some(queue) => queue.head(1)?,
+            Some(queue) => {
+                let (records, offsets) = queue.head(1)?;
+                match queue.own_time() {
+                    Some(own) => (records.with_timestamps(vec![own.max(0)].into())?, offsets),
+                    None => (records, offsets),
+                }
+            }
             None => (Batch::empty(), Vec::new()),
         };
         let origin = crate::stage::RunOrigin {

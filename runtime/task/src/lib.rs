@@ -19,6 +19,7 @@ mod answer;
 mod call;
 mod error;
 mod failure;
+mod idle;
 mod metrics;
 mod migrate;
 mod nodes;

@@ -11,7 +11,7 @@ pub struct Metrics {
     pub records_out: u64,
     pub runs: u64,
     pub punctuations: u64,
-    /// Source records left out because of a negative timestamp.
+    /// Source records left out because they had no time, or one before 1970.
     pub invalid_timestamps: u64,
     pub dead_letters: u64,
     /// Records left out by `on-error = "skip"`.

@@ -131,7 +131,7 @@ pub fn plan_node(
                 let store = number(window.aggregate.store)?;
                 flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
             }
-            timed(node, stores)?
+            timed(node, stores, olds)?
         }
         kind => match flow(kind, outputs)? {
             Some(work) => work,
@@ -156,15 +156,15 @@ pub fn plan_node(
     })
 }
 
-/// The work of a node without a store; `None`: it has some.
+/// The work of a node on a stream that has no store; `None`: it has some, or works on a table.
 fn flow(kind: &NodeKind, outputs: &mut Outputs<'_>) -> Result<Option<Work>, Error> {
     Ok(Some(match kind {
         NodeKind::Source(_) => Work::Source,
         NodeKind::Branch(branch) => Work::Branch(Branching::new(branch)),
         NodeKind::Merge => Work::Merge,
         NodeKind::SelectKey(selector) => Work::SelectKey(KeySelector::new(selector.clone())),
-        NodeKind::Filter(filter) => Work::Filter(Filtering::new(filter)),
-        NodeKind::Map(map) => Work::Map(Mapping::new(map)),
+        NodeKind::Filter(filter) if !filter.table => Work::Filter(Filtering::new(filter)),
+        NodeKind::Map(map) if !map.table => Work::Map(Mapping::new(map)),
         NodeKind::Route(route) => Work::Route(Routing::new(route)),
         NodeKind::Repartition(r) => Work::Output {
             topic: outputs.number(&r.topic, r.key)?,
@@ -179,7 +179,7 @@ fn flow(kind: &NodeKind, outputs: &mut Outputs<'_>) -> Result<Option<Work>, Erro
 }
 
 /// The work of a node that keeps times of its own.
-fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
+fn timed(node: &Node, stores: &Stores, olds: bool) -> Result<Work, Error> {
     let (name, times) = (node.name.as_str(), stores.times(&node.name)?);
     let number = |store| stores.number(name, store);
     Ok(match &node.kind {
@@ -188,6 +188,7 @@ fn timed(node: &Node, stores: &Stores) -> Result<Work, Error> {
             number(window.aggregate.store)?,
             times,
             name,
+            olds,
         )),
         NodeKind::StreamJoin(join) => {
             let waiting = join.waiting.map(number).transpose()?;

@@ -20,8 +20,7 @@ pub struct Options {
     pub overlay_bytes_max: usize,
     /// Memory of the object cache.
     pub cache_bytes_max: usize,
-    /// How long an empty input is waited for although nothing more is known to be on the broker. 0: only for what is
-    /// known to be there; -1: never.
+    /// `Topology::max_task_idle_ms`.
     pub max_task_idle_ms: i64,
     /// Partitions of every topic that the task writes; a topic that it reads and that is named here with too few
     /// partitions is not read by it.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use operators::{
-    Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
+    Aggregator, Branching, Extractor, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table,
+    WindowAggregator,
 };
 use record::TopicPartition;
 use topology::{Format, ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
@@ -13,6 +14,7 @@ use topology::{Format, ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopolo
 use crate::error::Error;
 use crate::nodes::{Outputs, Stores, plan_node};
 use crate::options::{Options, TaskId, To};
+use crate::queue::RowTimes;
 use crate::tables::{TableWork, share_tables};
 use crate::watch::Watch;
 
@@ -108,6 +110,10 @@ pub struct Plan {
     pub task: TaskId,
     pub nodes: Vec<PlanNode>,
     pub sources: Vec<TopicPartition>,
+    /// By source: where the times of its rows come from, if not from the records.
+    pub row_times: Vec<Option<RowTimes>>,
+    /// Wall time for which all sources have been empty before time goes on without rows.
+    pub idle_ms: Option<i64>,
     /// Children of source nodes, in topology order of both.
     pub roots: Vec<Root>,
     pub outputs: Vec<OutputTopic>,
@@ -166,6 +172,8 @@ impl Plan {
             pipeline: topology.name.as_str().into(),
             task: id,
             nodes,
+            row_times: row_times(topology, sub, &sources),
+            idle_ms: topology.idle_ms(sub),
             sources,
             roots,
             outputs,
@@ -249,6 +257,22 @@ fn roots(
             .collect(),
         roots,
     )
+}
+
+fn row_times(topology: &Topology, sub: &SubTopology, sources: &[TopicPartition]) -> Vec<Option<RowTimes>> {
+    let of = |topic: &str| {
+        let mut nodes = sub.nodes.iter().enumerate();
+        nodes.find_map(|(node, id)| match topology.nodes.get(*id).map(|n| &n.kind) {
+            Some(NodeKind::Source(source)) if source.topics.iter().any(|t| t == topic) => Some(RowTimes {
+                node,
+                extractor: Extractor::new(source),
+                invalid: source.timestamps.invalid,
+            })
+            .filter(|_| !source.timestamps.is_plain()),
+            _ => None,
+        })
+    };
+    sources.iter().map(|source| of(&source.topic)).collect()
 }
 
 /// Which nodes can be reached from each node.

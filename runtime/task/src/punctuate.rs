@@ -18,20 +18,33 @@ use crate::watch;
 impl Task {
     /// Fires a punctuation that is due.
     pub(crate) fn punctuate(&mut self, id: &ScheduleId, clock: Clock, wall_time: i64) -> Result<Ran, Error> {
-        let node = id.node as usize;
         let what = format!("{}\0{}", id.node, id.name);
+        let fire = &mut |task: &mut Self| task.fire(id, clock, wall_time);
+        let ran = self.begin(id.node as usize, &what, wall_time, fire)?;
+        self.metrics.punctuations += u64::from(matches!(ran, Ran::Worked { .. }));
+        Ok(ran)
+    }
+
+    /// A run that begins with what `begin` makes at `node`, which is undone with it. `what` names it where it is
+    /// repeated.
+    pub(crate) fn begin(
+        &mut self,
+        node: usize,
+        what: &str,
+        wall_time: i64,
+        begin: &mut dyn FnMut(&mut Self) -> Result<Run, Halt>,
+    ) -> Result<Ran, Error> {
         loop {
             let savepoint = self.context.stores.savepoint();
             self.context.schedules.savepoint();
-            let fired = self.fire(id, clock, wall_time).and_then(|run| {
+            let began = begin(self).and_then(|run| {
                 let made = self.walk_on(&run, self.row_by_row)?;
                 Ok((run, made))
             });
-            let halt = match fired {
+            let halt = match began {
                 Ok((run, made)) => {
                     self.context.stores.release();
                     self.keep(&run, made);
-                    self.metrics.punctuations += 1;
                     self.flushed.clear();
                     self.trouble.repeated_well();
                     return Ok(Ran::Worked { rows: run.rows });
@@ -44,7 +57,7 @@ impl Task {
                 continue;
             }
             let (node, failure, after_ms) = self.without_record(node, halt, wall_time)?;
-            return match self.once_more(&what, node, after_ms) {
+            return match self.once_more(what, node, after_ms) {
                 Some(after_ms) => {
                     let until = wall_time.saturating_add(i64::try_from(after_ms).unwrap_or(i64::MAX));
                     self.trouble.wait_until(until);
@@ -90,7 +103,7 @@ impl Task {
     }
 
     /// A run that begins with what `node` sends on.
-    fn run_of(&self, node: usize, outs: Vec<Out>, wall_time: i64) -> Result<Run, record::Error> {
+    pub(crate) fn run_of(&self, node: usize, outs: Vec<Out>, wall_time: i64) -> Result<Run, record::Error> {
         let ports = self
             .plan
             .nodes

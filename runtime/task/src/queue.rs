@@ -3,18 +3,26 @@
 //! Rows are taken in the order of their timestamps across the queues, ties in the order of the queues. Picking takes
 //! nothing away: a run that is undone leaves the queues as they were.
 
-use std::collections::{HashMap, VecDeque};
+mod times;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use arrow_array::Array;
 use record::{Batch, Fetched, TopicPartition};
 
 use crate::options::Buffered;
+use times::without_time;
+pub use times::{Latest, RowTimes};
 
 #[derive(Debug)]
 struct Chunk {
     fetched: Fetched,
     /// Rows of it that were taken.
     taken: usize,
+    /// Whether its rows have their times.
+    timed: bool,
+    /// Rows without one: the record's own, and why.
+    invalid: BTreeMap<usize, (i64, String)>,
 }
 
 impl Chunk {
@@ -36,10 +44,13 @@ pub struct Queue {
     pub caught_up: bool,
     /// Wall time since which it is empty and caught up.
     idle_since: Option<i64>,
+    /// `None`: the records' own times are those of the rows.
+    times: Option<RowTimes>,
+    pub latest: Latest,
 }
 
 impl Queue {
-    pub fn new(partition: TopicPartition) -> Self {
+    pub fn new(partition: TopicPartition, times: Option<RowTimes>) -> Self {
         Self {
             partition,
             chunks: VecDeque::new(),
@@ -48,6 +59,8 @@ impl Queue {
             committed: None,
             caught_up: false,
             idle_since: None,
+            times,
+            latest: Latest::new(-1),
         }
     }
 
@@ -64,7 +77,17 @@ impl Queue {
         self.idle_since = None;
         self.buffered.records += fetched.offsets.len();
         self.buffered.bytes += fetched.records.bytes();
-        self.chunks.push_back(Chunk { fetched, taken: 0 });
+        self.chunks.push_back(Chunk {
+            fetched,
+            taken: 0,
+            timed: false,
+            invalid: BTreeMap::new(),
+        });
+    }
+
+    /// Whether it is empty, and nothing more is known to be on the broker.
+    pub fn is_quiet(&self) -> bool {
+        self.buffered.records == 0 && self.caught_up
     }
 
     pub fn clear(&mut self) {
@@ -72,13 +95,16 @@ impl Queue {
         self.buffered = Buffered::default();
         self.idle_since = None;
         self.caught_up = false;
+        self.latest.aborted();
     }
 
     /// Takes the first `rows` rows away.
     pub fn consume(&mut self, mut rows: usize) {
         self.buffered.records = self.buffered.records.saturating_sub(rows);
-        while let Some(chunk) = self.chunks.front_mut() {
-            let now = rows.min(chunk.left());
+        while let Some(left) = self.chunks.front().map(Chunk::left) {
+            let now = rows.min(left);
+            self.passed(now);
+            let Some(chunk) = self.chunks.front_mut() else { return };
             let bytes = chunk.fetched.records.slice_bytes(chunk.taken, now);
             self.buffered.bytes = self.buffered.bytes.saturating_sub(bytes);
             chunk.taken += now;
@@ -162,6 +188,8 @@ pub struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     NegativeTimestamp,
+    /// Why it has no time.
+    InvalidTime(String),
     /// The broker refused what came of it.
     Rejected(String),
 }
@@ -225,6 +253,9 @@ enum Step {
 
 /// The rows of the next run.
 pub fn pick(queues: &mut [Queue], rejects: &Rejects, limits: Limits) -> Result<Picked, record::Error> {
+    for queue in queues.iter_mut() {
+        queue.set_times(limits.wall_time)?;
+    }
     let cursors = vec![Cursor::default(); queues.len()];
     let stream_time = limits.stream_time;
     let mut picking = Picking {
@@ -314,7 +345,7 @@ impl Picking<'_> {
                 }
             }
             if timestamp < 0 {
-                return Step::Unfit(index, Unfit::NegativeTimestamp);
+                return Step::Unfit(index, without_time(chunk, row));
             }
             if !self.rejects.is_empty() {
                 let offset = chunk.fetched.offsets.get(row).copied().unwrap_or_default();

@@ -76,6 +76,7 @@ impl Task {
     /// [`Error::Stop`] when a processor refuses to open; those of the backend.
     pub fn start(&mut self, stream_time: i64, wall_time: i64) -> Result<(), Error> {
         let (stored, schedules) = times::read(&self.plan, &mut self.context.stores)?;
+        times::read_latest(&self.plan, &mut self.context.stores, &mut self.queues)?;
         self.stream_time = stream_time.max(stored);
         self.committed_stream_time = self.stream_time;
         self.context
@@ -154,6 +155,7 @@ impl Task {
             &self.plan,
             &mut context.stores,
             &mut context.schedules,
+            &self.queues,
             stream_time,
             committed,
         )?;

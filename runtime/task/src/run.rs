@@ -59,11 +59,7 @@ impl Task {
             let taken = match pick(&mut self.queues, &self.rejects, limits)? {
                 Picked::Rows(taken) => taken,
                 Picked::Unfit { queue, unfit } => return self.leave_out_unfit(queue, unfit, wall_time),
-                Picked::Wait { until } => {
-                    return Ok(Ran::Idle {
-                        until: self.idle_until(until),
-                    });
-                }
+                Picked::Wait { until } => return self.rest(until, wall_time),
             };
             let counts = taken.counts.clone();
             let run = self.source_run(*taken, wall_time)?;
@@ -136,6 +132,7 @@ impl Task {
         self.stream_time = run.stream_times.last().copied().unwrap_or(self.stream_time);
         self.metrics.records_in += run.rows as u64;
         self.flushed.clear();
+        self.quiet = None;
         self.keep(run, made);
         self.went_well(run.rows);
         Ran::Worked { rows: run.rows }
@@ -205,7 +202,7 @@ impl Task {
         })
     }
 
-    fn idle_until(&self, until: Option<i64>) -> Option<i64> {
+    pub(crate) fn idle_until(&self, until: Option<i64>) -> Option<i64> {
         [until, self.context.schedules.next_due(Clock::WallTime)]
             .into_iter()
             .flatten()

@@ -5,8 +5,8 @@
 //! rules of [`crate::plan::Order`] do the rest: one row at a time.
 
 use operators::{
-    Applied, Deduplicator, ExpiringTable, Lookup, Resolver, Subscriber, TableAggregator, TableGrouper, TableJoiner,
-    VersionedWriter,
+    Applied, BufferedJoiner, Cogrouper, Deduplicator, ExpiringTable, Filtering, Lookup, Mapping, Resolver, Subscriber,
+    TableAggregator, TableGrouper, TableJoiner, VersionedWriter,
 };
 use state::Stores;
 use topology::{Emit, NodeKind, StoreId};
@@ -20,6 +20,7 @@ use crate::windows::results;
 #[derive(Debug)]
 pub enum TableWork {
     Join(TableJoiner),
+    Buffered(BufferedJoiner),
     Group(TableGrouper),
     Aggregate(TableAggregator),
     Dedup(Deduplicator),
@@ -28,6 +29,10 @@ pub enum TableWork {
     Subscribe(Subscriber),
     Lookup(Lookup),
     Resolve(Resolver),
+    /// Each with whether something downstream needs what its rows replace.
+    Filter(Filtering, bool),
+    Map(Mapping, bool),
+    Cogroup(Cogrouper),
 }
 
 /// A node with the task's numbers of its stores.
@@ -69,6 +74,11 @@ pub fn table_work(
             flushed_store = (aggregate.emit == Emit::OnCommit).then_some(store);
             TableWork::Aggregate(TableAggregator::new(aggregate, store, olds))
         }
+        NodeKind::Cogroup(cogroup) => {
+            let store = numbered(cogroup.store, true)?;
+            flushed_store = (cogroup.emit == Emit::OnCommit).then_some(store);
+            TableWork::Cogroup(Cogrouper::new(cogroup, store, olds))
+        }
         NodeKind::ForeignLookup(lookup) => {
             let store = numbered(lookup.store, true)?;
             TableWork::Lookup(Lookup::new(&lookup.join, store, numbered(lookup.right, false)?))
@@ -77,18 +87,21 @@ pub fn table_work(
             TableWork::Resolve(Resolver::new(&resolve.join, numbered(resolve.left, false)?))
         }
         NodeKind::ForeignSubscribe(join) => TableWork::Subscribe(Subscriber::new(join)),
+        NodeKind::Filter(filter) => TableWork::Filter(Filtering::new(filter), olds),
+        NodeKind::Map(map) => TableWork::Map(Mapping::new(map), olds),
         NodeKind::GroupTable(selector) => TableWork::Group(TableGrouper::new(selector.clone())),
         NodeKind::TableJoin(join) => {
             // What a table was at a time is in its stores only.
             let history = join.versions.map(|table| numbered(table.history, true)).transpose()?;
             let left = join.left.map(|left| numbered(left, false)).transpose()?;
-            TableWork::Join(TableJoiner::new(
-                join,
-                left,
-                numbered(join.right, false)?,
-                history,
-                olds,
-            ))
+            let right = numbered(join.right, false)?;
+            match (&join.grace, join.versions, history) {
+                (Some(grace), Some(table), Some(history)) => {
+                    let stores = (right, history, numbered(grace.buffer, true)?);
+                    TableWork::Buffered(BufferedJoiner::new(join, grace, table.history_ms, stores))
+                }
+                _ => TableWork::Join(TableJoiner::new(join, left, right, history, olds)),
+            }
         }
         other => return Err(Error::Contract(format!("a `{}` is no node on tables", other.word()))),
     };
@@ -114,12 +127,16 @@ impl TableWork {
         let is_past = |table_row, row| rows.is_past(table_row, row);
         let applied = match self {
             Self::Join(join) => join.apply(batch, ports, &is_past, stream_times, stores)?,
+            Self::Buffered(join) => join.apply(batch, ports, stores)?,
             Self::Group(grouper) => grouper.apply(batch)?,
             Self::Aggregate(aggregator) => aggregator.apply(batch, stores)?,
             Self::Dedup(dedup) => dedup.apply(batch, stream_times, stores)?,
             Self::Ttl(table) => table.apply(batch, stream_times, stores)?,
             Self::Lookup(lookup) => lookup.apply(batch, ports, &is_past, stores)?,
             Self::Resolve(resolver) => resolver.apply(batch, ports, &is_past, stores)?,
+            Self::Filter(filtering, olds) => filtering.apply_to_table(batch, *olds)?,
+            Self::Cogroup(cogroup) => cogroup.apply(batch, ports, stores)?,
+            Self::Map(mapping, olds) => mapping.apply_to_table(batch, *olds)?,
             Self::Versioned(table) => {
                 let taken = table.apply(batch, stores)?;
                 let dropped = taken.all.dropped;

@@ -9,6 +9,7 @@ use topology::{NodeId, Topology};
 
 use crate::error::Error;
 use crate::failure::Trouble;
+use crate::idle::Quiet;
 use crate::metrics::{Metrics, NodeMetrics};
 use crate::options::{Buffered, Options, Staged, TaskId};
 use crate::plan::{Plan, Work};
@@ -51,6 +52,8 @@ pub struct Task {
     pub(crate) metrics: Metrics,
     pub(crate) aside: Aside,
     pub(crate) shadows: Shadows,
+    /// `None`: an input has rows, or may have some.
+    pub(crate) quiet: Option<Quiet>,
 }
 
 impl Task {
@@ -92,7 +95,12 @@ impl Task {
                 stores,
                 ..Context::default()
             },
-            queues: plan.sources.iter().cloned().map(Queue::new).collect(),
+            queues: plan
+                .sources
+                .iter()
+                .zip(&plan.row_times)
+                .map(|(source, times)| Queue::new(source.clone(), times.clone()))
+                .collect(),
             plan,
             options,
             rejects: Rejects::new(),
@@ -111,6 +119,7 @@ impl Task {
             metrics,
             aside: Aside::default(),
             shadows: Shadows::default(),
+            quiet: None,
         })
     }
 
@@ -221,6 +230,7 @@ impl Task {
         self.unwritten_schedules.clear();
         for queue in &mut self.queues {
             queue.committed = queue.position;
+            queue.latest.committed();
         }
         let positions: Vec<Option<i64>> = self.queues.iter().map(|q| q.position).collect();
         self.rejects.retain(|(queue, offset), _| {

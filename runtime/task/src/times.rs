@@ -2,17 +2,21 @@
 //! like other state.
 //!
 //! Keys: `t` for the stream time (8 bytes big-endian); `s` + node name + 0 + schedule name for a punctuation; `m` for
-//! the marker of a swap (the worker's bytes).
+//! the marker of a swap (the worker's bytes); `p` + topic for the largest time of an input's rows, where rows without
+//! one get that.
 
+use record::TopicPartition;
 use state::{Bounds, Stores};
 
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::queue::{Latest, Queue};
 use crate::schedules::{Clock, Running, Schedule, ScheduleId, Schedules};
 
 const STREAM_TIME: &[u8] = b"t";
 const SCHEDULE: u8 = b's';
 const MARKER: &[u8] = b"m";
+const LATEST: u8 = b'p';
 
 fn key(plan: &Plan, id: &ScheduleId) -> Vec<u8> {
     let node = plan.nodes.get(id.node as usize).map(|n| &*n.name).unwrap_or_default();
@@ -56,11 +60,12 @@ fn decode(bytes: &[u8]) -> Option<Running> {
     })
 }
 
-/// Writes what changed since the last commit.
+/// Writes what changed since the last commit; `queues` are the task's.
 pub fn write(
     plan: &Plan,
     stores: &mut Stores,
     schedules: &mut Schedules,
+    queues: &[Queue],
     stream_time: i64,
     committed_stream_time: i64,
 ) -> Result<(), Error> {
@@ -70,11 +75,35 @@ pub fn write(
     if stream_time != committed_stream_time {
         stores.write(store, STREAM_TIME, Some(&stream_time.to_be_bytes()), timestamp)?;
     }
+    for queue in queues {
+        if let Some(latest) = queue.latest_changed() {
+            let key = latest_key(&queue.partition);
+            stores.write(store, &key, Some(&latest.to_be_bytes()), timestamp)?;
+        }
+    }
     for (id, running) in changed {
         let (key, value) = (key(plan, &id), running.as_ref().map(encode));
         // A change that was undone is none.
         if stores.read(store, &key, |stored| stored != value.as_deref())? {
             stores.write(store, &key, value.as_deref(), timestamp)?;
+        }
+    }
+    Ok(())
+}
+
+fn latest_key(partition: &TopicPartition) -> Vec<u8> {
+    [&[LATEST], partition.topic.as_bytes()].concat()
+}
+
+/// Brings back the largest time of the rows of each input.
+pub fn read_latest(plan: &Plan, stores: &mut Stores, queues: &mut [Queue]) -> Result<(), Error> {
+    let Some(store) = plan.times else { return Ok(()) };
+    for queue in queues {
+        let found = stores.read(store, &latest_key(&queue.partition), |stored| {
+            stored.and_then(|stored| stored.try_into().ok()).map(i64::from_be_bytes)
+        })?;
+        if let Some(found) = found {
+            queue.latest = Latest::new(found);
         }
     }
     Ok(())

@@ -149,6 +149,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         value,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let step = ModuleStep {
         module: "obedient".into(),
@@ -188,6 +189,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
     Topology {
         name: "p".into(),
         guarantee: Guarantee::ExactlyOnce,
+        max_task_idle_ms: 0,
         nodes: vec![
             node("in", NodeKind::Source(source), None),
             Node {

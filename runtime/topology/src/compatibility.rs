@@ -87,6 +87,10 @@ pub fn compatibility(old: &Topology, new: &Topology) -> Vec<Change> {
             guarantee(new.guarantee),
         ));
     }
+    if old.max_task_idle_ms != new.max_task_idle_ms {
+        let ms = |t: &Topology| format!("{} ms", t.max_task_idle_ms);
+        changes.push(Change::settings("`max-task-idle`", ms(old), ms(new)));
+    }
     let letters = |t: &Topology| {
         t.dead_letters
             .as_ref()

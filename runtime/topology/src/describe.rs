@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::{
     Aggregate, Branch, Edge, Emit, FieldPath, Guarantee, Limits, ModuleStep, Node, NodeId, NodeKind, OnError,
-    Predicate, Retries, Selector, Source, SourceKind, Start, Topology,
+    Predicate, Retries, Selector, Source, SourceKind, Start, Timestamps, Topology,
 };
 
 /// Digits of a digest that tell two components apart for a reader.
@@ -20,7 +20,12 @@ impl Topology {
             Guarantee::ExactlyOnce => "exactly-once",
             Guarantee::AtLeastOnce => "at-least-once",
         };
-        let _ = writeln!(out, "Pipeline {} ({guarantee})", self.name);
+        let waits = match self.max_task_idle_ms {
+            0 => String::new(),
+            -1 => ", never waits for an input".to_string(),
+            ms => format!(", waits {ms} ms for an input"),
+        };
+        let _ = writeln!(out, "Pipeline {} ({guarantee}{waits})", self.name);
         for sub in &self.sub_topologies {
             let _ = writeln!(out, "\nSub-topology {} reads {}", sub.id, sub.topics.join(", "));
             for (id, node) in sub
@@ -114,6 +119,10 @@ impl Topology {
             NodeKind::GroupTable(selector) => format!("by {}, old and new values", selector.word()),
             NodeKind::TableAggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::TableJoin(join) => self.join_details(join),
+            NodeKind::Cogroup(cogroup) => {
+                let (parts, store) = (cogroup.describe(), self.store_name(cogroup.store));
+                format!("{parts}, store {store}, gives json, emits {}", emits(cogroup.emit))
+            }
         }
     }
 
@@ -134,10 +143,7 @@ impl Topology {
     }
 
     fn aggregate_details(&self, aggregate: &Aggregate) -> String {
-        let emit = match aggregate.emit {
-            Emit::EveryUpdate => "every update",
-            Emit::OnCommit => "on commit",
-        };
+        let emit = emits(aggregate.emit);
         let of = match aggregate.function {
             crate::AggregateFunction::Count => String::new(),
             _ => format!("of {} ({}), ", aggregate.of.word(), aggregate.of_format.word()),
@@ -189,6 +195,13 @@ impl Topology {
     }
 }
 
+fn emits(emit: Emit) -> &'static str {
+    match emit {
+        Emit::EveryUpdate => "every update",
+        Emit::OnCommit => "on commit",
+    }
+}
+
 /// What a module may use, and what becomes of records that fail.
 fn policy(node: &Node) -> Vec<String> {
     match &node.kind {
@@ -207,7 +220,9 @@ fn policy(node: &Node) -> Vec<String> {
         {
             vec![format!("on error: {}", node.on_error.word())]
         }
-        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) if node.on_error != OnError::Stop => {
+        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) | NodeKind::Cogroup(_)
+            if node.on_error != OnError::Stop =>
+        {
             vec![format!("on error: {}", node.on_error.word())]
         }
         _ => Vec::new(),
@@ -276,6 +291,10 @@ fn input_port(node: &Node, edge: &Edge) -> String {
             .inputs
             .get(edge.to_port as usize)
             .map_or(String::new(), |port| format!(" ({port})")),
+        NodeKind::Cogroup(cogroup) => cogroup
+            .parts
+            .get(edge.to_port as usize)
+            .map_or(String::new(), |(name, _)| format!(" ({name})")),
         _ => String::new(),
     }
 }
@@ -292,9 +311,13 @@ fn source_details(source: &Source) -> String {
         Start::Latest => ", from the latest".to_string(),
         Start::Time(at) => format!(", from time {at}"),
     };
+    let times = match source.timestamps == Timestamps::default() {
+        true => String::new(),
+        false => format!(", time {}", source.timestamps.describe()),
+    };
     let plural = if source.topics.len() == 1 { "topic" } else { "topics" };
     format!(
-        "{plural} {}, {} -> {}{kind}{start}",
+        "{plural} {}, {} -> {}{kind}{start}{times}",
         source.topics.join(", "),
         source.key.word(),
         source.value.word()
@@ -327,7 +350,8 @@ impl Predicate {
 
 fn filter_details(filter: &crate::Filter) -> String {
     let not = if filter.not { "not " } else { "" };
-    format!("rows with {not}{}", filter.condition.word())
+    let table = if filter.table { ", of a table" } else { "" };
+    format!("rows with {not}{}{table}", filter.condition.word())
 }
 
 fn map_details(map: &crate::Map) -> String {
@@ -339,6 +363,9 @@ fn map_details(map: &crate::Map) -> String {
         if let Some(shape) = shape {
             parts.push(format!("{what} is {}", shape.word()));
         }
+    }
+    if map.table {
+        parts.push("of a table".to_string());
     }
     parts.join(", ")
 }

@@ -1,6 +1,6 @@
 //! Expressions in the graph: what a step asks or makes of a record. As texts; crate `expressions` knows their language.
 
-use crate::{Format, Predicate};
+use crate::{Format, Predicate, TimeOf};
 use serde::{Deserialize, Serialize};
 
 /// A text of the Common Expression Language over one record, and what its key and value are.
@@ -34,6 +34,9 @@ impl Shape {
 pub struct Filter {
     pub condition: Predicate,
     pub not: bool,
+    /// The rows are a table's, and so are those that come out: one that is left out is a tombstone.
+    #[serde(default)]
+    pub table: bool,
 }
 
 /// New keys and values; with `each`, one row for each element of a list.
@@ -45,6 +48,9 @@ pub struct Map {
     pub value: Option<Shape>,
     pub key_format: Format,
     pub value_format: Format,
+    /// The rows are a table's, and so are those that come out; only values are new then, and a tombstone stays one.
+    #[serde(default)]
+    pub table: bool,
 }
 
 /// Output port i takes the rows for which the expression gives the name of topic i; another name is an error.
@@ -65,6 +71,10 @@ impl crate::NodeKind {
                 map.each.iter().chain(shapes).collect()
             }
             Self::Route(route) => vec![&route.topic],
+            Self::Source(source) => match &source.timestamps.of {
+                TimeOf::Expression { expression, .. } => vec![expression],
+                _ => Vec::new(),
+            },
             Self::Branch(branch) => branch
                 .branches
                 .iter()

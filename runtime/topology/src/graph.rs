@@ -1,8 +1,8 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route, StoreId,
-    StreamJoin, Suppress, TableJoin, TtlTable, VersionedTable, WindowAggregate,
+    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route,
+    StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,10 @@ pub struct Topology {
     /// Consumer group and prefix of internal topics.
     pub name: String,
     pub guarantee: Guarantee,
+    /// How long a task waits for an empty input although nothing more is known to be on the broker. 0: only for what is
+    /// known to be there; -1: never.
+    #[serde(default)]
+    pub max_task_idle_ms: i64,
     /// In topological order; among independent nodes, in the order of the file.
     pub nodes: Vec<Node>,
     pub stores: Vec<Store>,
@@ -132,6 +136,7 @@ pub enum NodeKind {
     Map(Map),
     /// To one of several sinks.
     Route(Route),
+    Cogroup(Cogroup),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +168,8 @@ pub struct Source {
     pub value: Format,
     pub start: Start,
     pub create: Option<CreateTopic>,
+    #[serde(default)]
+    pub timestamps: Timestamps,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //! `pipeline` makes it from a file, `task` runs one sub-topology of it for one partition, `server` creates its topics.
 //! Nothing here does I/O. Names are stable and explicit: a store or an internal topic is never named by a counter.
 
+mod cogroup;
 mod compatibility;
 mod describe;
 pub mod description;
@@ -18,12 +19,14 @@ mod projection;
 mod stream_join;
 mod suppress;
 mod table;
+mod timestamps;
 mod validate;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub use cogroup::Cogroup;
 pub use compatibility::{Change, compatibility};
 pub use expression::{Expression, Filter, Map, Route, Shape};
 pub use foreign::{ForeignJoin, ForeignLookup, ForeignResolve};
@@ -41,7 +44,8 @@ pub use partitions::{InternalTopic, PartitionPlan, UserTopic};
 pub use projection::{JoinKind, Projection, Side};
 pub use stream_join::StreamJoin;
 pub use suppress::{Suppress, SuppressedWindow, Until, WhenFull};
-pub use table::{Dedup, TableJoin, TtlTable, VersionedTable};
+pub use table::{Dedup, JoinGrace, TableJoin, TtlTable, VersionedTable};
+pub use timestamps::{InvalidTime, TimeForm, TimeOf, Timestamps};
 pub use validate::{COMMIT_METADATA_BYTES_MAX, Error, Problem};
 pub use window::{WindowAggregate, WindowKind, Windowing, Windows};
 

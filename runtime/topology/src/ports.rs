@@ -30,6 +30,7 @@ impl NodeKind {
             Self::Filter(_) => "filter",
             Self::Map(_) => "map",
             Self::Route(_) => "route",
+            Self::Cogroup(_) => "cogroup",
         }
     }
 
@@ -37,6 +38,7 @@ impl NodeKind {
         match self {
             Self::Source(_) => 0,
             Self::Module(module) => module.inputs.len(),
+            Self::Cogroup(cogroup) => cogroup.parts.len(),
             Self::StreamJoin(_) | Self::TableJoin(_) | Self::ForeignLookup(_) | Self::ForeignResolve(_) => 2,
             _ => 1,
         }
@@ -91,6 +93,8 @@ impl NodeKind {
             Self::ForeignLookup(lookup) => vec![lookup.store],
             Self::TtlTable(table) => vec![table.store, table.index],
             Self::VersionedTable(table) => vec![table.store, table.history],
+            Self::Cogroup(cogroup) => vec![cogroup.store],
+            Self::TableJoin(join) => join.grace.iter().map(|grace| grace.buffer).collect(),
             _ => Vec::new(),
         }
     }
@@ -177,6 +181,7 @@ impl Topology {
                     self.stores.get(*store).map(|s| s.key),
                     self.stores.get(*store).map(|s| s.value),
                 ),
+                NodeKind::Cogroup(cogroup) => (self.stores.get(cogroup.store).map(|s| s.key), Some(Format::Json)),
                 NodeKind::Suppress(suppress) => (Some(suppress.key), Some(suppress.value)),
                 NodeKind::StreamJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::WindowAggregate(window) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, JoinKind, NodeKind, Projection, StoreId, Topology};
+use crate::{Filter, Format, JoinKind, Map, NodeKind, Projection, StoreId, Topology};
 
 /// A join with a table. Port 0 takes the left side, port 1 the rows of the right table, each with what it replaces.
 ///
@@ -26,6 +26,17 @@ pub struct TableJoin {
     /// The right table is looked up at the time of the stream's row.
     #[serde(default)]
     pub versions: Option<VersionedTable>,
+    /// The stream's rows wait before they are looked up.
+    #[serde(default)]
+    pub grace: Option<JoinGrace>,
+}
+
+/// How long rows of a stream wait for late rows of the table that they are joined with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinGrace {
+    pub grace_ms: i64,
+    /// Of the rows that wait.
+    pub buffer: StoreId,
 }
 
 /// The first row of each key within a time goes on.
@@ -79,8 +90,31 @@ impl Topology {
                     *above = true;
                 }
             }
+            // A filter looks at them itself: what never passed is no row.
+            if matches!(node.kind, NodeKind::Filter(Filter { table: true, .. }))
+                && let Some(own) = wanted.get_mut(id)
+            {
+                *own = true;
+            }
         }
+        self.take_back(&mut wanted);
         wanted
+    }
+
+    /// A node that only passes on what it is given cannot say what its rows replace where the node above does not.
+    fn take_back(&self, wanted: &mut [bool]) {
+        for (id, node) in self.nodes.iter().enumerate() {
+            let gives = |from: usize| {
+                let kind = self.nodes.get(from).map(|node| &node.kind);
+                kind.is_some_and(NodeKind::gives_olds) && wanted.get(from) == Some(&true)
+            };
+            if node.kind.passes_olds()
+                && !node.inputs.iter().all(|edge| gives(edge.from))
+                && let Some(own) = wanted.get_mut(id)
+            {
+                *own = false;
+            }
+        }
     }
 }
 
@@ -92,8 +126,12 @@ impl Topology {
             Some(store) => format!("table {}", name(store)),
             None => "a stream".to_string(),
         };
+        let grace = match join.grace {
+            Some(grace) => format!(", grace {} ms, buffer {}", grace.grace_ms, name(grace.buffer)),
+            None => String::new(),
+        };
         format!(
-            "{}, {left} with table {}, gives json",
+            "{}, {left} with table {}{grace}, gives json",
             join.kind.word(),
             name(join.right)
         )
@@ -107,8 +145,25 @@ impl NodeKind {
             Self::GroupTable(_) | Self::ForeignSubscribe(_) => true,
             Self::ForeignLookup(_) | Self::ForeignResolve(_) => port == 1,
             Self::TableJoin(join) => join.table(port).is_some(),
-            Self::Merge => wanted,
-            _ => false,
+            Self::Filter(filter) => filter.table,
+            kind => kind.passes_olds() && wanted,
+        }
+    }
+
+    fn passes_olds(&self) -> bool {
+        matches!(
+            self,
+            Self::Merge | Self::Filter(Filter { table: true, .. }) | Self::Map(Map { table: true, .. })
+        )
+    }
+
+    /// Whether its rows say what they replace when they are asked to.
+    fn gives_olds(&self) -> bool {
+        match self {
+            Self::ToTable { .. } | Self::Aggregate(_) | Self::TableAggregate(_) | Self::Cogroup(_) => true,
+            Self::TtlTable(_) | Self::VersionedTable(_) | Self::WindowAggregate(_) => true,
+            Self::TableJoin(join) => join.left.is_some(),
+            kind => kind.passes_olds(),
         }
     }
 }

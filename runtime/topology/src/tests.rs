@@ -33,6 +33,7 @@ fn source(topic: &str, value: Format) -> NodeKind {
         value,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     })
 }
 
@@ -72,6 +73,7 @@ fn topology(nodes: Vec<Node>, stores: Vec<Store>) -> Topology {
     Topology {
         name: "p".into(),
         guarantee: Guarantee::ExactlyOnce,
+        max_task_idle_ms: 0,
         nodes,
         stores,
         sub_topologies: Vec::new(),

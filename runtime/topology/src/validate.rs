@@ -47,7 +47,10 @@ impl Topology {
             self.check_topics(&mut problems);
             self.check_stores(&mut problems);
             match order(&self.nodes) {
-                Ok(order) => self.reorder(&order),
+                Ok(order) => {
+                    self.reorder(&order);
+                    self.inherit_idle();
+                }
                 Err(stuck) => problems.push(self.cycle(&stuck)),
             }
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Aggregate, Edge, Format, NodeKind, StoreKind, Topology};
+use crate::{Aggregate, Edge, Format, InvalidTime, NodeKind, StoreKind, Topology};
 
 /// All times are milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ impl Windowing {
     /// Kafka Streams' choice: about two segments are alive at a time.
     fn segment_ms(&self) -> i64 {
         (self.retention_ms / 2).max(SEGMENT_MS_MIN)
+    }
+
+    pub fn is_sliding(&self) -> bool {
+        matches!(self.windows, Windows::Sliding { .. })
     }
 
     /// The store that such windows are kept in.
@@ -124,10 +128,11 @@ impl StoreKind {
 impl NodeKind {
     /// Whether the node keeps times of its own in the internal store of its sub-topology.
     pub fn keeps_times(&self) -> bool {
-        matches!(
-            self,
-            Self::Module(_) | Self::WindowAggregate(_) | Self::StreamJoin(_) | Self::Suppress(_)
-        )
+        match self {
+            Self::Module(_) | Self::WindowAggregate(_) | Self::StreamJoin(_) | Self::Suppress(_) => true,
+            Self::Source(source) => source.timestamps.invalid == InvalidTime::PartitionTime,
+            _ => false,
+        }
     }
 }
 

@@ -130,13 +130,13 @@ impl Worker {
         paused.or_else(|e| self.wait_or_end(now, e).map(|_| ()))
     }
 
-    /// Tells tasks with several inputs which of the empty ones have more on the broker.
+    /// Tells tasks with several inputs, or with an idle rule, which of the empty ones have more on the broker.
     fn tell_ends(&mut self) {
         let Some(consumer) = &mut self.consumer else { return };
         for slot in self.slots.values_mut().filter(|s| s.is_running()) {
             let Some(task) = &mut slot.task else { continue };
             let sources = task.sources().to_vec();
-            if sources.len() < 2 {
+            if sources.len() < 2 && !task.goes_on_when_idle() {
                 continue;
             }
             for source in &sources {

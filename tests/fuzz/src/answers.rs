@@ -422,6 +422,7 @@ fn topology(module: &Module) -> Topology {
         value: Format::Bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     };
     let sink = Sink {
         topic: "out".into(),
@@ -445,6 +446,7 @@ fn topology(module: &Module) -> Topology {
     let topology = Topology {
         name: "fuzzed".into(),
         guarantee: Guarantee::ExactlyOnce,
+        max_task_idle_ms: 0,
         nodes: vec![
             node("in", NodeKind::Source(source), None),
             node("tiny", NodeKind::Module(step), Some(0)),

@@ -39,14 +39,36 @@ final class Aggregates {
         return step.path("result").asText(natural);
     }
 
-    Stream build() {
-        String by = step.path("group-by").asText("key");
-        String key = Parts.format(by, in.key(), in.value());
-        boolean onCommit = in.onCommit() || step.path("emit").asText().equals("on-commit");
-        if (in.table() != null) return ofTable(by, key, onCommit);
+    private String by() {
+        return step.path("group-by").asText("key");
+    }
+
+    String key() {
+        return Parts.format(by(), in.key(), in.value());
+    }
+
+    KGroupedStream<Bytes, Bytes> grouped() {
+        String by = by();
         KStream<Bytes, Bytes> rows = in.asRows().rows();
         if (!by.equals("key")) rows = rows.selectKey((k, v) -> Parts.select(by, k, v), Named.as(name + "-key"));
-        KGroupedStream<Bytes, Bytes> grouped = known(rows).groupByKey(Grouped.with(name, Build.BYTES, Build.BYTES));
+        return known(rows).groupByKey(Grouped.with(name, Build.BYTES, Build.BYTES));
+    }
+
+    /** Adds a row to one field of an object. */
+    Aggregator<Bytes, Bytes, Bytes> into(String field) {
+        return (key, value, soFar) -> {
+            var object = (com.fasterxml.jackson.databind.node.ObjectNode) Forms.json(soFar);
+            Bytes before = object.get(field).isNull() ? first() : Forms.encode(result, object.get(field));
+            object.set(field, Forms.decode(result, add(key, value, before)));
+            return Forms.text(object.toString());
+        };
+    }
+
+    Stream build() {
+        String key = key();
+        boolean onCommit = in.onCommit() || step.path("emit").asText().equals("on-commit");
+        if (in.table() != null) return ofTable(by(), key, onCommit);
+        KGroupedStream<Bytes, Bytes> grouped = grouped();
         if (!step.has("window")) {
             Materialized<Bytes, Bytes, KeyValueStore<Bytes, byte[]>> as = Materialized.as(name);
             as = as.withKeySerde(Build.BYTES).withValueSerde(Build.BYTES);

@@ -81,12 +81,13 @@ final class Build {
     }
 
     private Stream source(String name, JsonNode source) {
+        if (source.has("idle")) throw new PipelineFile.NoCounterpart("time goes on by records only in Kafka Streams");
         String key = source.path("key").asText("bytes");
         String value = source.path("value").asText("bytes");
         List<String> topics = source.has("topics") ? Parts.names(source.get("topics")) : Parts.names(source.get("topic"));
         topics.forEach(topic -> inputs.put(topic, new Row.Formats(key, value)));
         Consumed<Bytes, Bytes> how = Consumed.with(BYTES, BYTES).withName(name);
-        if (source.has("timestamp")) how = how.withTimestampExtractor(Times.extractor(source.get("timestamp")));
+        if (source.has("timestamp")) how = how.withTimestampExtractor(Times.extractor(source.get("timestamp"), new Row.Formats(key, value)));
         switch (source.path("as").asText("stream")) {
             case "table": {
                 KTable<Bytes, Bytes> table = builder.table(topics.get(0), how, store(name, source, key, value));
@@ -126,6 +127,10 @@ final class Build {
             built.put(name, merge(name, step));
             return;
         }
+        if (op.equals("cogroup")) {
+            built.put(name, cogroup(name, step));
+            return;
+        }
         Stream in = of(Parts.names(step.get("from")).get(0));
         switch (op) {
             case "branch" -> branch(name, step, in.asRows());
@@ -151,6 +156,26 @@ final class Build {
         Stream out = new Aggregates(name, step, in).build();
         if (out.table() != null) stores.put(name, out.formats());
         return out;
+    }
+
+    /** An object with a field for each stream; one whose stream has had no rows is null. */
+    private Stream cogroup(String name, JsonNode step) {
+        var none = Forms.JSON.createObjectNode();
+        step.get("inputs").forEach(input -> none.putNull(input.get("name").asText()));
+        CogroupedKStream<Bytes, Bytes> all = null;
+        String key = null;
+        for (JsonNode input : step.get("inputs")) {
+            String field = input.get("name").asText();
+            Aggregates part = new Aggregates(name + "-" + field, input, of(input.get("from").asText()));
+            Aggregator<Bytes, Bytes, Bytes> adder = part.into(field);
+            all = all == null ? part.grouped().cogroup(adder) : all.cogroup(part.grouped(), adder);
+            key = part.key();
+        }
+        Materialized<Bytes, Bytes, KeyValueStore<Bytes, byte[]>> as = Materialized.as(name);
+        as = as.withKeySerde(BYTES).withValueSerde(BYTES);
+        KTable<Bytes, Bytes> table = all.aggregate(() -> Forms.text(none.toString()), Named.as(name), as);
+        stores.put(name, new Row.Formats(key, "json"));
+        return Stream.table(table, key, "json", step.path("emit").asText().equals("on-commit"));
     }
 
     private Stream merge(String name, JsonNode step) {

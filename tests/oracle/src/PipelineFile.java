@@ -30,6 +30,12 @@ final class PipelineFile {
         return root.path("sinks");
     }
 
+    long taskIdle() {
+        JsonNode said = root.path("max-task-idle");
+        if (said.isMissingNode()) return 0;
+        return said.asText().equals("never") ? -1 : duration(said).toMillis();
+    }
+
     /** What a step does with a record that fails. */
     String onError(JsonNode step) {
         return step.path("on-error").asText(root.path("defaults").path("on-error").asText("stop"));

@@ -61,6 +61,7 @@ final class Play {
         set.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Build.BYTES.getClass());
         set.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Build.BYTES.getClass());
         set.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
+        set.put(StreamsConfig.MAX_TASK_IDLE_MS_CONFIG, file.taskIdle());
         set.put(StreamsConfig.STATE_DIR_CONFIG, System.getProperty("java.io.tmpdir") + "/wasmill-oracle-" + ProcessHandle.current().pid());
         // Kafka Streams emits closed windows and unmatched rows at most once a second of wall time.
         set.put("__emit.interval.ms.kstreams.windowed.aggregation__", 0L);
@@ -76,6 +77,7 @@ final class Play {
     /** Plays `input`; `look` is shown the stores at the end. */
     void run(List<JsonNode> input, Looks look) {
         Failures.begin(file);
+        Times.wall = 0;
         try (TopologyTestDriver driver = new TopologyTestDriver(build.builder.build(), settings(), Instant.EPOCH)) {
             Map<String, TestInputTopic<Bytes, Bytes>> open = new LinkedHashMap<>();
             build.inputs.keySet().forEach(t ->
@@ -89,6 +91,7 @@ final class Play {
                         break;
                     }
                 } else if (line.has("advance")) {
+                    Times.wall += line.get("advance").longValue();
                     driver.advanceWallClockTime(Duration.ofMillis(line.get("advance").longValue()));
                 }
                 collect(driver);

@@ -4,7 +4,6 @@ import java.util.List;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.kstream.KStream;
-import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Named;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Repartitioned;
@@ -21,9 +20,12 @@ final class Stateless {
         Expression where = Expression.of(step.get("where").asText());
         Row.Formats formats = in.formats();
         if (in.table() != null) {
-            var kept = in.table().filter((k, v) -> where.holds(formats, new Row(k, v, 0, null)) != not, Named.as(name),
-                Materialized.as(name));
+            var kept = in.table().filter((k, v) -> where.holds(formats, new Row(k, v, 0, null)) != not, Named.as(name));
             return Stream.table(kept, in.key(), in.value(), in.onCommit());
+        }
+        if (in.windows() != null) {
+            var kept = in.windows().filter((w, v) -> where.holds(in.windowed(), in.window(w, v)) != not, Named.as(name));
+            return Stream.windows(kept, in.key(), in.value(), in.onCommit());
         }
         KStream<Bytes, Bytes> rows = in.asRows().rows();
         KStream<Bytes, Bytes> kept;
@@ -62,7 +64,7 @@ final class Stateless {
     }
 
     static Stream map(String name, JsonNode step, Stream given, boolean keyed) {
-        if (given.table() != null && !keyed) return mapTable(name, step, given);
+        if (given.rows() == null && !keyed) return mapTable(name, step, given);
         Stream in = given.asRows();
         Row.Formats formats = in.formats();
         String key = keyed ? step.path("key-result").asText("string") : in.key();
@@ -86,6 +88,11 @@ final class Stateless {
     private static Stream mapTable(String name, JsonNode step, Stream in) {
         Row.Formats formats = in.formats();
         String value = step.path("result").asText("json");
+        if (in.windows() != null) {
+            var mapped = in.windows().mapValues((w, v) -> v == null ? null
+                : Forms.encode(value, shape(step.get("value"), in.windowed(), in.window(w, v), null)), Named.as(name));
+            return Stream.windows(mapped, in.key(), value, in.onCommit());
+        }
         var mapped = in.table().mapValues((k, v) -> v == null ? null
             : Forms.encode(value, shape(step.get("value"), formats, new Row(k, v, 0, null), null)), Named.as(name));
         return Stream.table(mapped, in.key(), value, in.onCommit());

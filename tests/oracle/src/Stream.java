@@ -46,6 +46,15 @@ record Stream(
         return Forms.text(json.toString());
     }
 
+    /** An entry of a table of windows, as a function over rows sees it. */
+    Row window(Windowed<Bytes> window, Bytes value) {
+        return new Row(windowed(key, window), value, 0, null);
+    }
+
+    Row.Formats windowed() {
+        return new Row.Formats("json", value);
+    }
+
     Row.Formats formats() {
         return new Row.Formats(key, value);
     }

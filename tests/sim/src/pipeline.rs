@@ -31,6 +31,7 @@ fn source(topic: &str, kind: SourceKind) -> NodeKind {
         value: Format::Bytes,
         start: Start::Earliest,
         create: None,
+        timestamps: Default::default(),
     })
 }
 
@@ -111,6 +112,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
     let topology = Topology {
         name: PIPELINE.into(),
         guarantee,
+        max_task_idle_ms: 0,
         nodes: nodes.into_iter().map(node).collect(),
         stores: vec![
             store("split-seen", StoreKind::KeyValue, Format::Bytes, Emit::EveryUpdate),

@@ -26,10 +26,14 @@ pub struct Expiry {
 pub fn sweep(windows: &WindowAggregator, stores: &mut Stores) -> Result<(), Error> {
     let mut clock = Clock::read(stores, &windows.times)?;
     let before = clock;
+    let newest = match windows.windowing.is_sliding() {
+        true => clock.started,
+        false => clock.observed,
+    };
     let expiry = Expiry {
         store: windows.store,
         layout: windows.layout,
-        expired: clock.observed.saturating_sub(windows.windowing.retention_ms),
+        expired: newest.saturating_sub(windows.windowing.retention_ms),
         observed: clock.observed,
     };
     remove_expired(&expiry, &mut clock.oldest, stores)?;
@@ -102,5 +106,9 @@ pub fn wire_keys(layout: Layout, rows: &Batch) -> Batch {
         let key = rows.key(row).map(|key| layout.wire(key));
         wire.push(key.as_deref(), rows.value(row), *timestamp);
     }
-    wire.finish()
+    let wire = wire.finish();
+    match rows.olds() {
+        Some(olds) => wire.clone().with_olds(olds.clone()).unwrap_or(wire),
+        None => wire,
+    }
 }

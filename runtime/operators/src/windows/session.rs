@@ -101,14 +101,14 @@ impl WindowAggregator {
         let mut wire = Vec::new();
         // A row that falls into a session of one moment changes nothing but its value.
         if (start, end) != (row.timestamp, row.timestamp) {
-            for (from, to, _) in found {
+            for (from, to, value) in found {
                 key.clear();
                 self.layout.write(&session(*from, *to), &mut key);
                 stores.write(self.store, &key, None, *to)?;
                 if self.emits_updates() {
                     wire.clear();
                     self.layout.write_wire(&session(*from, *to), &mut wire);
-                    outcome.push(row, &wire, None, *to);
+                    outcome.push(row, &wire, None, *to, Some((*to, value)));
                 }
             }
         }
@@ -118,13 +118,13 @@ impl WindowAggregator {
         if self.emits_updates() {
             wire.clear();
             self.layout.write_wire(&session(start, end), &mut wire);
-            outcome.push(row, &wire, Some(&value), end);
+            outcome.push(row, &wire, Some(&value), end, None);
         }
         Ok(())
     }
 
     /// Sessions that ended before `close` and were not sent on yet, by end, start and key.
-    fn send_ended(
+    pub(super) fn send_ended(
         &self,
         row: &Row<'_>,
         close: i64,
@@ -165,7 +165,7 @@ impl WindowAggregator {
                 sequence: 0,
             };
             self.layout.write_wire(&session, &mut wire);
-            outcome.push(row, &wire, Some(&value), end);
+            outcome.push(row, &wire, Some(&value), end, None);
         }
         clock.closed = close - 1;
         clock.next = next;

@@ -35,6 +35,19 @@ impl WindowAggregator {
         if met == 0 {
             outcome.too_late(row);
         }
+        self.close_windows(row, (size_ms, advance_ms), stores, clock, outcome)
+    }
+
+    /// Sends on the windows that have closed.
+    pub(super) fn close_windows(
+        &self,
+        row: &Row<'_>,
+        (size_ms, advance_ms): (i64, i64),
+        stores: &mut Stores,
+        clock: &mut Clock,
+        outcome: &mut Outcome,
+    ) -> Result<(), RowFault> {
+        let close = clock.observed - self.windowing.grace_ms;
         if self.windowing.on_close && close >= size_ms {
             // The last window that has closed; the store is asked only when there is another one.
             let last = (close - size_ms) / advance_ms * advance_ms;
@@ -64,8 +77,9 @@ impl WindowAggregator {
         key.clear();
         self.layout.write(&window, &mut key);
         let updated = stores.modify(self.store, &key, row.timestamp, |stored, new| {
-            let (time, old) = stored.map(split).map_or((i64::MIN, None), |(t, v)| (t, Some(v)));
-            let time = row.timestamp.max(time);
+            let before = stored.map(split);
+            let old = before.map(|(_, value)| value);
+            let time = before.map_or(row.timestamp, |(time, _)| row.timestamp.max(time));
             new.extend_from_slice(&time.to_be_bytes());
             if !self.aggregator.fold(row.batch, row.row, old, new)? {
                 outcome.dropped += 1;
@@ -74,7 +88,7 @@ impl WindowAggregator {
             if self.emits_updates() {
                 let mut wire = Vec::with_capacity(row.key.len() + 8);
                 self.layout.write_wire(&window, &mut wire);
-                outcome.push(row, &wire, new.get(state::TIMESTAMP_BYTES..), time);
+                outcome.push(row, &wire, new.get(state::TIMESTAMP_BYTES..), time, before);
             }
             clock.oldest = clock.oldest.min(start);
             Ok(Update::Put)
@@ -104,7 +118,7 @@ impl WindowAggregator {
                     wire.clear();
                     self.layout.write_wire(&window, &mut wire);
                     let (time, value) = split(stored);
-                    outcome.push(row, &wire, Some(value), time);
+                    outcome.push(row, &wire, Some(value), time, None);
                 }
                 true
             },

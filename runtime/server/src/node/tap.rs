@@ -297,6 +297,7 @@ fn formats_at(
             of_store(aggregate.store).unwrap_or(text)
         }
         NodeKind::ToTable { store } => of_store(*store).unwrap_or(text),
+        NodeKind::Cogroup(cogroup) => of_store(cogroup.store).unwrap_or(text),
         NodeKind::Branch(_) | NodeKind::Merge | NodeKind::Dedup(_) | NodeKind::Filter(_) | NodeKind::Route(_) => {
             above()
         }

@@ -227,6 +227,7 @@ impl TaskFactory for Factory {
         let options = task::Options {
             partition_count_of: self.partitions.clone(),
             watch: Some(self.watch.clone()),
+            max_task_idle_ms: self.topology.max_task_idle_ms,
             ..task::Options::default()
         };
         Task::new(self.topology.clone(), id, processors, backend, options).map_err(|e| MakeError {

@@ -5,6 +5,7 @@
 mod module;
 mod shapes;
 mod tables;
+mod timestamps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

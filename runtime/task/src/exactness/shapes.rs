@@ -11,7 +11,7 @@ use topology::{
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 15] = [
+pub const SHAPES: [&str; 16] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -26,6 +26,7 @@ pub const SHAPES: [&str; 15] = [
     "tables that join",
     "a versioned table",
     "a foreign key",
+    "several streams in one aggregate",
     "anything",
 ];
 
@@ -77,6 +78,7 @@ impl Build<'_> {
                 value,
                 start,
                 create: None,
+                timestamps: Default::default(),
             }),
             &[],
         )
@@ -201,6 +203,7 @@ impl Build<'_> {
             topology: Topology {
                 name: "world".into(),
                 guarantee: Guarantee::ExactlyOnce,
+                max_task_idle_ms: 0,
                 nodes: self.nodes,
                 stores: self.stores,
                 sub_topologies: vec![sub],
@@ -247,6 +250,7 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "tables that join" => super::tables::joined_tables(&mut b),
         "a versioned table" => super::tables::versioned(&mut b),
         "a foreign key" => super::tables::foreign(&mut b),
+        "several streams in one aggregate" => super::tables::cogrouped(&mut b),
         _ => anything(&mut b),
     }
     b.finish()
@@ -303,6 +307,9 @@ fn several(b: &mut Build<'_>) {
     let first = b.source(&["in-a", "in-b"]);
     let second = b.source(&["in-b"]);
     let third = b.source(&["in-c"]);
+    if b.dice.chance(40) {
+        super::timestamps::from_values(b, first);
+    }
     let own = b.store(StoreKind::KeyValue, Emit::EveryUpdate);
     let m = b.module(&[&[(first, 0)], &[(second, 0), (third, 0)]], 1, &[own]);
     let n = b.module(&[&[(second, 0)], &[(m, 0)]], 1, &[]);
@@ -369,7 +376,8 @@ fn window(b: &mut Build<'_>, from: &[From], emit: Emit) -> usize {
         },
         Windows::Session { gap_ms: size },
         Windows::Unlimited,
-    ][b.dice.below(3) as usize];
+        Windows::Sliding { difference_ms: size },
+    ][b.dice.below(4) as usize];
     let grace = b.dice.below(30) as i64;
     let windowing = Windowing {
         windows,
@@ -377,7 +385,7 @@ fn window(b: &mut Build<'_>, from: &[From], emit: Emit) -> usize {
         retention_ms: if windows == Windows::Unlimited {
             i64::MAX
         } else {
-            size + grace
+            2 * size + grace
         },
         on_close: emit == Emit::EveryUpdate && windows != Windows::Unlimited && b.dice.chance(50),
         late: true,

@@ -1,7 +1,9 @@
 //! Changes of single steps: modules, settings, edges.
 
 use super::{Change, NEW_PIPELINE};
-use crate::{Aggregate, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology, WindowAggregate};
+use crate::{
+    Aggregate, Cogroup, Format, ModuleStep, Node, NodeKind, Repartition, Sink, TableJoin, Topology, WindowAggregate,
+};
 
 pub(super) fn steps(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
     for node in &old.nodes {
@@ -129,6 +131,7 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             changes.push(Change::settings(format!("`emit` of {}", label(b)), emit(was), emit(is)));
         }
         (NodeKind::WindowAggregate(was), NodeKind::WindowAggregate(is)) => windowed(b, was, is, changes),
+        (NodeKind::Cogroup(was), NodeKind::Cogroup(is)) => cogrouped(b, was, is, changes),
         (NodeKind::StreamJoin(was), NodeKind::StreamJoin(is)) if was.describe() != is.describe() => {
             changes.push(Change::settings(label(b), was.describe(), is.describe()));
         }
@@ -151,6 +154,9 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
             };
             changes.push(Change::settings(label(b), before, after));
         }
+        (NodeKind::TableJoin(was), NodeKind::TableJoin(is)) if grace_ms(was) != grace_ms(is) => {
+            changes.push(time("grace", b, grace_ms(was), grace_ms(is)));
+        }
         (was, is) if was.expressions() != is.expressions() => {
             changes.push(Change::settings(label(b), "its expressions", "other expressions"));
         }
@@ -170,6 +176,23 @@ fn windowed(node: &Node, was: &WindowAggregate, is: &WindowAggregate, changes: &
     if was.aggregate.emit != is.aggregate.emit {
         let (before, after) = (emit(&was.aggregate), emit(&is.aggregate));
         changes.push(Change::settings(format!("`emit` of {}", label(node)), before, after));
+    }
+}
+
+fn grace_ms(join: &TableJoin) -> i64 {
+    join.grace.map_or(0, |grace| grace.grace_ms)
+}
+
+/// Fields that are gone, or come from another reduction, would lie in its store as they were.
+fn cogrouped(node: &Node, was: &Cogroup, is: &Cogroup, changes: &mut Vec<Change>) {
+    let (before, after) = (was.describe(), is.describe());
+    if before != after {
+        let reason = format!("its store has {before} and would have {after}");
+        changes.push(Change::refused(label(node), reason, NEW_PIPELINE));
+    }
+    if was.emit != is.emit {
+        let what = format!("`emit` of {}", label(node));
+        changes.push(Change::settings(what, emit_word(was.emit), emit_word(is.emit)));
     }
 }
 
@@ -245,7 +268,11 @@ fn groups_of<'t>(topology: &'t Topology, node: &Node) -> Option<&'t str> {
 }
 
 fn emit(aggregate: &Aggregate) -> &'static str {
-    match aggregate.emit {
+    emit_word(aggregate.emit)
+}
+
+fn emit_word(emit: crate::Emit) -> &'static str {
+    match emit {
         crate::Emit::EveryUpdate => "every-update",
         crate::Emit::OnCommit => "on-commit",
     }
@@ -258,6 +285,14 @@ fn source(node: &Node, was: &crate::Source, is: &crate::Source, changes: &mut Ve
             format!("`start` of {}", label(node)),
             start(was),
             start(is),
+        ));
+    }
+    if was.timestamps != is.timestamps {
+        let (before, after) = (was.timestamps.describe(), is.timestamps.describe());
+        changes.push(Change::settings(
+            format!("`timestamp` of {}", label(node)),
+            before,
+            after,
         ));
     }
     if was.kind != is.kind {
