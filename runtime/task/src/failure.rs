@@ -43,6 +43,8 @@ pub struct Trouble {
     /// Rows of the next run at most, doubling from 1 after a record whose call failed: where one is, others are, and
     /// each costs an instance for every halving. 0: no such bound.
     ramp: usize,
+    /// No call of new code has failed yet.
+    untroubled: bool,
     /// Records (queue and offset) whose dead letter was sent after a refusal by the broker, since the last commit; and
     /// whether that was refused as well.
     letters: BTreeMap<(usize, i64), bool>,
@@ -56,6 +58,21 @@ struct Retrying {
 }
 
 impl Trouble {
+    /// New code begins with one row, then two, then four: what is slow or fails shows before it was given many.
+    pub fn of_new_code() -> Self {
+        Self {
+            ramp: 1,
+            untroubled: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether this is the first call of new code that fails. Whoever watches the code has to see it before the record is
+    /// taken for the culprit.
+    pub fn is_first_of_new_code(&mut self) -> bool {
+        std::mem::take(&mut self.untroubled)
+    }
+
     /// Rows of the next run at most, and whether it goes row by row.
     pub fn limit(&self, rows_max: usize) -> (usize, bool) {
         let rows_max = if self.ramp > 0 {

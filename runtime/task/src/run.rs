@@ -80,7 +80,7 @@ impl Task {
                 }
                 Halt::Call { node, failure } => {
                     self.renew(node, &failure, wall_time)?;
-                    if by_row && run.rows == 1 {
+                    if by_row && run.rows == 1 && !self.trouble.is_first_of_new_code() {
                         return self.act(&run, &counts, node, What::Call(failure));
                     }
                     self.trouble.suspect(run.rows);

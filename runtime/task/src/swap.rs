@@ -87,7 +87,7 @@ impl Task {
             self.switch_back();
             return Err(error);
         }
-        self.trouble = Trouble::default();
+        self.trouble = Trouble::of_new_code();
         Ok(())
     }
 

@@ -37,10 +37,12 @@ pub enum Mutant {
     CommitFailedProbation,
     /// Swap: a task that goes back keeps what the new version did since the last commit, and replays it too.
     BackWithoutAbort,
+    /// Swap: a task goes back to a version that cannot read what was migrated and committed.
+    BackAfterMigration,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoReadAfterInit,
         Self::TwoTaskTables,
         Self::NoRelease,
@@ -58,6 +60,7 @@ impl Mutant {
         Self::RecordNotCompared,
         Self::CommitFailedProbation,
         Self::BackWithoutAbort,
+        Self::BackAfterMigration,
     ];
 }
 

@@ -77,7 +77,9 @@ pub fn all(
 /// Exactly one version runs everywhere, and it is the one that the record names.
 fn versions(settings: &Settings, nodes: &[Node], record: &PipelineRecord) -> Result<(), String> {
     for thread in nodes.iter().flat_map(|n| &n.process).flat_map(|p| &p.threads) {
-        for task in thread.worker.status().tasks {
+        // A task that waits for its start has none yet.
+        let runs = |task: &worker::TaskStatus| task.state == TaskState::Running;
+        for task in thread.worker.status().tasks.into_iter().filter(runs) {
             if task.versions != record.versions {
                 return Err(format!(
                     "task {} runs {:?} and the record says {:?}",

@@ -181,7 +181,7 @@ impl Scene {
         };
         prepare(&settings);
         let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only)
-            .migrating(case.guarantee == Guarantee::ExactlyOnce && case.nodes == 1 && case.threads == 1);
+            .migrating(case.guarantee == Guarantee::ExactlyOnce);
         lead.write(&settings.world);
         let nodes = (1..=case.nodes).map(|n| Node::new(&format!("n{n}"))).collect();
         Self {

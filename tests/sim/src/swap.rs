@@ -147,8 +147,7 @@ impl Lead {
             None => return,
             Some(swap) => {
                 let mood = trouble && self.only.is_none() && swap.phase != Phase::RollingBack;
-                // What was migrated cannot be asked back.
-                let asked = mood && swap.migrations.is_empty() && self.dice.chance(0.03);
+                let asked = mood && self.dice.chance(0.03);
                 let back = || Step::RollBack {
                     reason: "asked for".into(),
                 };
@@ -234,8 +233,7 @@ impl Lead {
         });
         let from = self.record.versions[STEP].clone();
         let from_schema = Code::of(&self.record.versions).schema;
-        // With these manners no task ever has to go back after another has committed; a task that was idle in its probation
-        // commits what it migrated, and one that traps later stays paused, which is no world at rest.
+        // Once a task has committed what it migrated, the others follow: one that traps for ever is no world at rest.
         let harmless = matches!(manner, Manner::Good | Manner::Closed | Manner::Absent);
         let migrates = self.migrates && harmless && dice.chance(0.5);
         let to = Code {
@@ -260,7 +258,7 @@ impl Lead {
             phase: Phase::Switching,
             phase_at: now,
             shadow: self.only.is_none() && !migrates && dice.chance(0.2),
-            canary: (self.only.is_none() && dice.chance(0.25)).then_some(1),
+            canary: (self.only.is_none() && !migrates && dice.chance(0.25)).then_some(1),
             probation: Probation {
                 ms: if self.only.is_some() {
                     80
@@ -272,7 +270,7 @@ impl Lead {
             watch_ms: [0, 50, 300][dice.below(3)],
             bounds: Bounds {
                 // A good version may trap: with 0 allowed, it goes back too.
-                traps: if manner == Manner::Good && (migrates || dice.chance(0.7)) {
+                traps: if manner == Manner::Good && dice.chance(0.7) {
                     1_000
                 } else {
                     0
@@ -282,6 +280,7 @@ impl Lead {
                 ..Bounds::default()
             },
             migrations: migration.into_iter().collect(),
+            forward: false,
             reason: None,
             began_at: now,
             why: "swap".into(),

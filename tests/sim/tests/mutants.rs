@@ -20,6 +20,7 @@ fn swaps(mutant: Mutant) -> bool {
             | Mutant::RecordNotCompared
             | Mutant::CommitFailedProbation
             | Mutant::BackWithoutAbort
+            | Mutant::BackAfterMigration
     )
 }
 
@@ -111,4 +112,5 @@ mutants! {
     record_not_compared: RecordNotCompared,
     commit_failed_probation: CommitFailedProbation,
     back_without_abort: BackWithoutAbort,
+    back_after_migration: BackAfterMigration,
 }

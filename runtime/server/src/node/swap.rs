@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 use worker::control::{self, PipelineRecord};
-use worker::swap::drive::Step;
+use worker::swap::drive::{Step, beyond_return};
 use worker::swap::{Bounds, Outcome, Phase, Probation, Swap};
 
 /// How long the old version is kept ready unless the request says otherwise.
@@ -110,6 +110,12 @@ impl Node {
             return self.back_to_before(&entry, request);
         };
         let id = swap.id;
+        if swap.forward || beyond_return(&entry.record, &self.told_of_tasks(name).0) {
+            return Err(Refusal::conflict(format!(
+                "the swap of `{name}` cannot go back: stores that it migrated are committed, and the old version cannot \
+                 read them\nhint: swap to a later version when it has ended"
+            )));
+        }
         if swap.phase != Phase::RollingBack {
             let reason = match request.by.as_str() {
                 "" => "asked for".to_owned(),
@@ -240,6 +246,12 @@ fn recorded(entry: &PipelineEntry, request: &SwapRequest, ready: &Ready, id: Uui
             "a shadow runs on the state of the running version, and this one has another schema",
         ));
     }
+    if terms.canary.is_some() && !ready.migrations.is_empty() {
+        return Err(prepare::refusal(
+            entry,
+            "canaries could not go back once they have committed stores of another schema",
+        ));
+    }
     let probation_ms_max = worker::swap::terms::PROBATION_MS_MAX;
     if terms.probation_ms.is_some_and(|ms| ms > probation_ms_max) {
         return Err(invalid(format!(
@@ -267,6 +279,7 @@ fn recorded(entry: &PipelineEntry, request: &SwapRequest, ready: &Ready, id: Uui
         watch_ms: terms.watch_ms.unwrap_or(WATCH_MS).min(WATCH_MS_MAX),
         bounds: bounds(&terms.bounds)?,
         migrations: ready.migrations.clone(),
+        forward: false,
         reason: None,
         began_at: now_ms(),
         why: why.to_owned(),

@@ -4,13 +4,10 @@ use super::part::{Part, State};
 use super::report::ReportState;
 use super::terms::Swap;
 use crate::crash::CrashPoint;
+use crate::mutant::Mutant;
 use crate::options::{Error, Now, Prepare};
 use crate::worker::Worker;
 use task::{Task, TaskId};
-
-/// The contract has no `migrate` to a lower schema.
-const MIGRATED: &str = "the store was migrated by the new version, which has committed since: the old one cannot read \
-                        it, and the task is paused\nhint: apply the new version, or a later one, as a new pipeline";
 
 impl Worker {
     /// The record is rolling back: every task of the swap runs `from`, and reports it.
@@ -51,14 +48,6 @@ impl Worker {
             else {
                 continue;
             };
-            if swap.migrates(task) {
-                slot.trouble = Some(MIGRATED.to_owned());
-                if let Some(part) = &mut slot.part {
-                    let reason = MIGRATED.to_owned();
-                    part.state = State::Broken { reason };
-                }
-                continue;
-            }
             let back = match task.can_switch_back() {
                 true => {
                     task.switch_back();
@@ -86,14 +75,14 @@ impl Worker {
         Ok(worked)
     }
 
-    /// Tasks that never left `from`, and those that run `to`, of those that have not said so yet.
+    /// Tasks that never left `from`, and those that run `to` and can go back, of those that have not said so yet.
     fn parts_to_go_back(&self) -> (Vec<TaskId>, Vec<TaskId>) {
         let (mut still, mut back) = (Vec::new(), Vec::new());
         for slot in self.slots.values().filter(|s| s.is_running()) {
             match &slot.part {
                 Some(part) if matches!(part.state, State::Back) => {}
-                // It has said so, and the others are not to be disturbed again.
-                Some(_) if slot.trouble.as_deref() == Some(MIGRATED) => {}
+                // The old version cannot read what is committed. The report says so, and the record turns around.
+                Some(part) if part.runs_to() && part.migrates && !self.mutant(Mutant::BackAfterMigration) => {}
                 Some(part) if part.runs_to() => back.push(slot.id),
                 Some(_) => still.push(slot.id),
                 None => {}

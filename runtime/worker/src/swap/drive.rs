@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub enum Step {
     /// Every task has switched.
     Watch,
+    /// Something failed or going back was asked for, and a task has committed what it migrated: the others follow it.
+    Forward { reason: String },
     /// A bound was broken, a task cannot switch, or somebody asked for it.
     RollBack { reason: String },
     /// The watch window is over: `to` stays.
@@ -34,7 +36,29 @@ pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> 
     let swap = record.swap.as_ref()?;
     let run = record.run();
     let of = |task: TaskId| report(view, run, swap.id, task);
-    if swap.phase != Phase::RollingBack {
+    next_of_reports(swap, &of, wall_ms).map(|step| match step {
+        Step::RollBack { reason } if is_beyond_return(swap, &of) => Step::Forward { reason },
+        other => other,
+    })
+}
+
+/// Whether a task has committed stores that `from` cannot read.
+fn is_beyond_return<'a>(swap: &Swap, of: &impl Fn(TaskId) -> Option<&'a Report>) -> bool {
+    !swap.migrations.is_empty()
+        && swap
+            .tasks()
+            .any(|task| of(task).is_some_and(|r| r.state == ReportState::Switched && r.migrated))
+}
+
+/// A task of the swap of `record` that has committed stores which `from` cannot read: the swap cannot go back any more.
+pub fn beyond_return(record: &PipelineRecord, view: &View) -> bool {
+    let run = record.run();
+    let swap = record.swap.as_ref();
+    swap.is_some_and(|swap| is_beyond_return(swap, &|task| report(view, run, swap.id, task)))
+}
+
+fn next_of_reports<'a>(swap: &Swap, of: &impl Fn(TaskId) -> Option<&'a Report>, wall_ms: i64) -> Option<Step> {
+    if swap.phase != Phase::RollingBack && !swap.forward {
         let failed = swap.tasks().find_map(|task| {
             let report = of(task).filter(|r| r.state == ReportState::Failed)?;
             let reason = report.reason.as_deref().unwrap_or("it gave no reason");
@@ -53,7 +77,7 @@ pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> 
         Phase::Switching => {
             let missing = |task: &TaskId| of(*task).is_none_or(|r| r.state != ReportState::Switched);
             match swap.switching().find(missing) {
-                Some(task) if wall_ms - swap.phase_at > SWITCH_MS_MAX => Some(Step::RollBack {
+                Some(task) if !swap.forward && wall_ms - swap.phase_at > SWITCH_MS_MAX => Some(Step::RollBack {
                     reason: format!("task {task} did not switch within {} s", SWITCH_MS_MAX / 1_000),
                 }),
                 Some(_) => None,
@@ -66,6 +90,9 @@ pub fn next(record: &PipelineRecord, view: &View, wall_ms: i64) -> Option<Step> 
             let watch_ms = i64::try_from(swap.watch_ms).unwrap_or(i64::MAX);
             (wall_ms.saturating_sub(swap.phase_at) >= watch_ms).then_some(Step::Keep)
         }
+        Phase::RollingBack if is_beyond_return(swap, of) => Some(Step::Forward {
+            reason: swap.reason.clone().unwrap_or_default(),
+        }),
         Phase::RollingBack => {
             let reports: Option<Vec<&Report>> = swap
                 .tasks()
@@ -128,10 +155,19 @@ impl PipelineRecord {
                 swap.phase = Phase::Watching;
                 swap.phase_at = wall_ms;
             }
-            (Step::RollBack { reason }, Phase::Switching | Phase::Watching) => {
+            (Step::RollBack { reason }, Phase::Switching | Phase::Watching) if !swap.forward => {
                 swap.phase = Phase::RollingBack;
                 swap.phase_at = wall_ms;
                 swap.reason = Some(reason.clone());
+            }
+            (Step::Forward { reason }, _) if !swap.forward => {
+                swap.phase = Phase::Switching;
+                swap.phase_at = wall_ms;
+                swap.canary = None;
+                swap.forward = true;
+                swap.reason = Some(format!(
+                    "it cannot go back, since stores that it migrated are committed; what failed: {reason}"
+                ));
             }
             (Step::Keep, Phase::Watching) => next.end(true, Vec::new(), wall_ms),
             (Step::WentBack { offsets }, Phase::RollingBack) => next.end(false, offsets.clone(), wall_ms),
@@ -232,6 +268,7 @@ mod tests {
                 watch_ms: 100,
                 bounds: Bounds::default(),
                 migrations: Vec::new(),
+                forward: false,
                 reason: None,
                 began_at: 0,
                 why: "swap".into(),
@@ -289,6 +326,7 @@ mod tests {
                     task_epoch: *task_epoch,
                     swap: ID,
                     state: *state,
+                    migrated: *state == ReportState::Switched,
                     untried: false,
                     reason: Some("too slow".into()),
                     offsets: vec![written(7 + i64::from(*partition))],
@@ -342,6 +380,42 @@ mod tests {
             of(&record, &[], SWITCH_MS_MAX + 1),
             Some(Step::RollBack { .. })
         ));
+    }
+
+    #[test]
+    fn what_was_migrated_and_committed_leads_forward() {
+        use ReportState::{Failed, RolledBack, Switched};
+        let mut record = record(None);
+        let migration = crate::swap::Migration {
+            step: "s".into(),
+            store: "s-n".into(),
+            store_of_module: 0,
+            from_schema: 1,
+            to_schema: 2,
+        };
+        record.swap.as_mut().unwrap().migrations.push(migration);
+        let of = |record: &PipelineRecord, reports: &[(i32, u64, ReportState)]| {
+            next(record, &view(record.run(), reports), 10)
+        };
+        // Nobody has committed: back, as ever.
+        let back = record.stepped(&of(&record, &[(1, 5, Failed)]).unwrap(), 10);
+        assert_eq!(back.swap.as_ref().unwrap().phase, Phase::RollingBack);
+        // Then the report of one comes that had.
+        let forward = of(&back, &[(0, 5, Switched), (1, 5, RolledBack)]).unwrap();
+        assert!(matches!(forward, Step::Forward { .. }), "{forward:?}");
+        let forward = back.stepped(&forward, 20);
+        let swap = forward.swap.clone().unwrap();
+        assert_eq!((swap.phase, swap.forward), (Phase::Switching, true));
+        // From there on nothing leads back, and both are waited for.
+        assert_eq!(of(&forward, &[(0, 5, Switched), (1, 5, Failed)]), None);
+        let asked = Step::RollBack {
+            reason: "asked for".into(),
+        };
+        assert_eq!(forward.stepped(&asked, 30), forward);
+        assert_eq!(of(&forward, &[(0, 5, Switched), (1, 5, Switched)]), Some(Step::Watch));
+        // One that was first to commit, and another one that fails after it: forward at once.
+        let at_once = of(&record, &[(0, 5, Switched), (1, 5, Failed)]).unwrap();
+        assert!(matches!(at_once, Step::Forward { .. }), "{at_once:?}");
     }
 
     #[test]

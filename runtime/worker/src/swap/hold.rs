@@ -72,6 +72,9 @@ impl Worker {
             self.options.ballot.withdraw(&self.options.thread);
             return Ok(true);
         }
+        if swap.forward {
+            return self.pass_hold(swap).map(|()| true);
+        }
         if let Some(reason) = self.breach_in_hold(swap)
             && !self.mutant(Mutant::CommitFailedProbation)
         {
@@ -83,7 +86,12 @@ impl Worker {
         }
         if !voted {
             let records: u64 = self.slots.values().filter(held).map(|s| records_of(s, swap)).sum();
-            let most_ms = i64::try_from(swap.probation.ms.min(PROBATION_MS_MAX)).unwrap_or(i64::MAX);
+            let most_ms = swap.probation.ms.min(PROBATION_MS_MAX).cast_signed();
+            let most_ms = if self.seems_slow(swap) {
+                PROBATION_MS_MAX.cast_signed()
+            } else {
+                most_ms
+            };
             let through = elapsed_ms >= most_ms || records >= swap.probation.records || !self.exactly_once();
             if !through {
                 return Ok(false);
@@ -118,6 +126,14 @@ impl Worker {
             Some(format!("task {}: {reason}", slot.id))
         })
         .next()
+    }
+
+    /// Of the tasks whose transaction is held open, one takes longer than it may, so far.
+    fn seems_slow(&self, swap: &Swap) -> bool {
+        self.slots.values().any(|slot| match (&slot.part, &slot.task) {
+            (Some(part), Some(task)) => part.is_held() && part.seems_slow(swap, task),
+            _ => false,
+        })
     }
 
     /// The reports go with the transaction, which is due.
@@ -267,7 +283,8 @@ impl Worker {
             .filter(|s| s.is_running())
             .filter_map(|slot| {
                 let (part, task) = (slot.part.as_ref()?, slot.task.as_ref()?);
-                if !matches!(part.state, State::Switched) {
+                // What cannot go back is treated as a pipeline's `on-error` says.
+                if !matches!(part.state, State::Switched) || part.migrates || swap.forward {
                     return None;
                 }
                 Some((slot.id, slot.stopping.clone().or_else(|| part.breach(swap, task))?))

@@ -10,6 +10,11 @@ use task::shadow::{Findings, Found};
 use task::{Measured, Task};
 use uuid::Uuid;
 
+/// Time in the module from which on a few rows tell that it is too slow: a busy machine takes a thread away for less.
+const SURE_NS: u64 = 100_000_000;
+/// From here on it may be.
+const SUSPECT_NS: u64 = 20_000_000;
+
 pub(crate) enum State {
     /// Runs `from`; processors of `to` are being made.
     Preparing,
@@ -52,6 +57,8 @@ pub(crate) struct Part {
     pub resumed: bool,
     /// It was stopped under `from`, and is not to run under it once more.
     pub revived: bool,
+    /// Once it is committed, `from` cannot read the task's stores.
+    pub migrates: bool,
 }
 
 impl Part {
@@ -65,6 +72,7 @@ impl Part {
             last: BTreeMap::new(),
             resumed: false,
             revived: false,
+            migrates: false,
         }
     }
 
@@ -107,6 +115,13 @@ impl Part {
     /// Why `to` cannot stay, by what it did since the switch.
     pub(crate) fn breach(&self, swap: &Swap, task: &Task) -> Option<String> {
         breach(&swap.bounds, &self.base, &measured(swap, task), self.from_row_ns)
+    }
+
+    /// Whether a row takes longer than it may, so far, and too little has passed to be sure.
+    pub(crate) fn seems_slow(&self, swap: &Swap, task: &Task) -> bool {
+        let (rows, busy_ns) = since(&self.base, &measured(swap, task));
+        let allowed = row_ns_max(&swap.bounds, self.from_row_ns);
+        busy_ns >= SUSPECT_NS && allowed.is_some_and(|most| busy_ns as f64 > most * rows as f64)
     }
 
     pub(crate) fn note_delivered(&mut self, partition: &TopicPartition, last: i64) {
@@ -185,6 +200,19 @@ fn measured(swap: &Swap, task: &Task) -> Measured {
     task.measured(&|step| swap.steps.contains_key(step))
 }
 
+/// Rows and nanoseconds since `base`.
+fn since(base: &Measured, now: &Measured) -> (u64, u64) {
+    (
+        now.rows.saturating_sub(base.rows),
+        now.busy_ns.saturating_sub(base.busy_ns),
+    )
+}
+
+/// Nanoseconds that a row may take.
+fn row_ns_max(bounds: &Bounds, from_row_ns: Option<f64>) -> Option<f64> {
+    Some(bounds.latency_factor? * from_row_ns?)
+}
+
 fn breach(bounds: &Bounds, base: &Measured, now: &Measured, from_row_ns: Option<f64>) -> Option<String> {
     let failures = now.failures.saturating_sub(base.failures);
     if failures > bounds.traps {
@@ -207,24 +235,27 @@ fn breach(bounds: &Bounds, base: &Measured, now: &Measured, from_row_ns: Option<
             bounds.failed_share * 100.0
         ));
     }
-    let (rows, calls, busy_ns) = (
-        now.rows.saturating_sub(base.rows),
-        now.calls.saturating_sub(base.calls),
-        now.busy_ns.saturating_sub(base.busy_ns),
-    );
-    if rows < bounds.latency_of_rows.max(1) || busy_ns == 0 {
+    let ((rows, busy_ns), calls) = (since(base, now), now.calls.saturating_sub(base.calls));
+    let enough = bounds.latency_of_rows.max(1);
+    // Fewer rows do, where they took longer than so many may: no row to come makes up for it.
+    let counted = rows.max(if busy_ns >= SURE_NS { enough } else { 0 });
+    if counted < enough || busy_ns == 0 {
         return None;
     }
-    let (row_ns, call_us) = (busy_ns as f64 / rows as f64, busy_ns as f64 / 1e3 / calls.max(1) as f64);
-    if let (Some(factor), Some(from)) = (bounds.latency_factor, from_row_ns)
-        && row_ns > factor * from
+    if let (Some(most), Some(from)) = (row_ns_max(bounds, from_row_ns), from_row_ns)
+        && busy_ns as f64 > most * counted as f64
     {
         return Some(format!(
-            "a row takes {:.1} µs, with the old version {:.1} µs, and {factor} times as much is allowed",
-            row_ns / 1e3,
-            from / 1e3
+            "a row takes {:.1} µs, with the old version {:.1} µs, and {} times as much is allowed",
+            busy_ns as f64 / 1e3 / rows.max(1) as f64,
+            from / 1e3,
+            most / from,
         ));
     }
+    if rows < enough {
+        return None;
+    }
+    let call_us = busy_ns as f64 / 1e3 / calls.max(1) as f64;
     match bounds.call_us {
         Some(most) if call_us > most as f64 => Some(format!("a call takes {call_us:.0} µs, {most} µs are allowed")),
         _ => None,
@@ -274,6 +305,11 @@ mod tests {
         let slow = of(seen(2_000, 10, 3, 2_000, 5_100), Some(1_000.0)).unwrap();
         assert!(slow.starts_with("a row takes 5.1 µs"), "{slow}");
         assert_eq!(of(seen(1_499, 10, 3, 1_499, 5_100), Some(1_000.0)), None);
+        // Ten rows took longer than five hundred may.
+        let slow = of(seen(1_010, 10, 3, 1_010, 100_001), Some(1_000.0)).unwrap();
+        assert!(slow.starts_with("a row takes 10000.1 µs"), "{slow}");
+        assert_eq!(of(seen(1_010, 10, 3, 1_010, 99_999), Some(1_000.0)), None);
+        assert_eq!(of(seen(1_010, 10, 3, 1_010, 100_001), Some(50_000.0)), None);
         let slow = of(seen(2_000, 10, 3, 2_000, 9_100), None).unwrap();
         assert!(slow.starts_with("a call takes 910 µs"), "{slow}");
     }

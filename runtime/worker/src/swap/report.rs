@@ -31,6 +31,9 @@ pub struct Report {
     pub task_epoch: u64,
     pub swap: Uuid,
     pub state: ReportState,
+    /// With `switched`: stores were written anew for `to`, which `from` cannot read.
+    #[serde(default)]
+    pub migrated: bool,
     /// No record passed in the probation, so nothing is known of `to` here.
     #[serde(default)]
     pub untried: bool,

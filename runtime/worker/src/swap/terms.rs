@@ -146,7 +146,11 @@ pub struct Swap {
     pub bounds: Bounds,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub migrations: Vec<Migration>,
-    /// Why it goes back.
+    /// A task has committed what it migrated, and something failed elsewhere: there is no way back, every task goes to
+    /// `to`, and bounds do not count any more.
+    #[serde(default)]
+    pub forward: bool,
+    /// Why it goes back, or why it goes on although something failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Wall time in milliseconds.

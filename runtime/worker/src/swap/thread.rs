@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
     pub reports: BTreeMap<TaskId, Report>,
     /// Nothing is tried before, after a hold that ended without a verdict.
     pub retry_ms: i64,
+    /// The record's word that there is no way back has been heard.
+    pub forward: bool,
 }
 
 /// The first transaction under `to`, held open.
@@ -55,6 +57,7 @@ impl Worker {
                     hold: None,
                     reports: BTreeMap::new(),
                     retry_ms: i64::MIN,
+                    forward: false,
                 })
             });
             if let Some(swap) = &swap {
@@ -63,6 +66,7 @@ impl Worker {
         }
         let Some(swap) = swap else { return Ok(known.is_some()) };
         self.take_parts(&swap);
+        self.turn_around(&swap);
         match swap.phase {
             _ if self.stop.is_some() || self.holds() || self.flushing.is_some() => Ok(false),
             Phase::Switching | Phase::Watching => self.go(now, &swap),
@@ -137,13 +141,39 @@ impl Worker {
             let marker = task.marker().ok().flatten().and_then(|m| Marker::decode(&m));
             let ends = marker.and_then(|m| m.switched_by(swap.id));
             part.resumed = ends.is_some();
+            part.migrates = swap.migrates(task);
             part.begin(swap, task, ends.unwrap_or_default());
             part.revived = std::mem::take(&mut slot.revived);
             slot.part = Some(Box::new(part));
             let told = drive::report(&self.view, record.run(), swap.id, slot.id)
                 .is_some_and(|r| r.state == ReportState::Switched);
-            if runs_to && !told && swap.phase != Phase::RollingBack {
+            // What was migrated stays: whoever leads has to know it, and turns the way back around.
+            if runs_to && !told && (swap.phase != Phase::RollingBack || swap.migrates(task)) {
                 switched.push(slot.id);
+            }
+        }
+        for id in switched {
+            self.tell(id, ReportState::Switched, None);
+        }
+    }
+
+    /// Once it is said that there is no way back: tasks that have gone back or failed try `to` again, once, and those that
+    /// broke a bound under it run on.
+    fn turn_around(&mut self, swap: &Swap) {
+        let Some(exchange) = self.exchange.as_mut().filter(|e| swap.forward && !e.forward) else {
+            return;
+        };
+        exchange.forward = true;
+        let mut switched = Vec::new();
+        for slot in self.slots.values_mut() {
+            let Some(part) = slot.part.as_mut() else { continue };
+            match part.state {
+                State::Back | State::Failed { .. } => part.state = State::Preparing,
+                State::Broken { .. } => {
+                    part.state = State::Switched;
+                    switched.push(slot.id);
+                }
+                _ => {}
             }
         }
         for id in switched {
@@ -173,6 +203,7 @@ impl Worker {
             task_epoch: slot.task_epoch,
             swap: exchange.id,
             state,
+            migrated: state == ReportState::Switched && slot.part.as_ref().is_some_and(|p| p.migrates),
             untried: false,
             reason,
             offsets,
@@ -222,21 +253,25 @@ impl Worker {
             .slots
             .values()
             .any(|s| s.part.as_ref().is_some_and(|p| matches!(p.state, State::Preparing)) && swap.switches(s.id));
-        if ready == 0 || failed > 0 {
+        let over = failed > 0 && !swap.forward;
+        if ready == 0 || over {
             let coming =
                 |s: &Slot| swap.switches(s.id) && !s.is_running() && !matches!(s.state, SlotState::Stopped { .. });
-            if failed > 0 || !(preparing || self.slots.values().any(coming)) {
+            if over || !(preparing || self.slots.values().any(coming)) {
                 self.options.ballot.stand_aside(exchange_id, &thread);
             }
             return Ok(worked);
         }
         let turn = self.run.is_some_and(|run| drive::turn(swap, run, &self.view, &thread));
-        if preparing || !(turn || swap.phase == Phase::Watching) {
+        if preparing || !(turn || swap.forward || swap.phase == Phase::Watching) {
             return Ok(worked);
         }
-        let Some(round) = self.options.ballot.enrol(exchange_id, &thread, now.monotonic_ms) else {
-            return Ok(worked);
+        // Where there is nothing to decide any more, nobody is asked.
+        let round = match swap.forward {
+            true => Some(Round::MAX),
+            false => self.options.ballot.enrol(exchange_id, &thread, now.monotonic_ms),
         };
+        let Some(round) = round else { return Ok(worked) };
         if !self.at_boundary() {
             self.commit_now = true;
             return Ok(worked);
@@ -376,6 +411,11 @@ impl Worker {
             });
         }
         if let Some((id, reason)) = failed {
+            if swap.forward {
+                self.interrupt_hold(now)?;
+                self.fail_part(id, reason);
+                return Ok(());
+            }
             return self.fail_hold(now, swap, &format!("task {id}: {reason}"));
         }
         for slot in self.slots.values_mut() {

@@ -263,16 +263,24 @@ pub fn migrated(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     assert!(full.is_some(), "the load does not come to {keys} keys");
     scene
         .stage
-        .swap(&scene.node, "5-migrates", &["--detach", "--watch", "0", CALM])
+        .swap(
+            &scene.node,
+            "5-migrates",
+            &["--detach", "--probation", "1s", "--watch", "0", CALM],
+        )
         .done();
     let path = format!("/v1/pipelines/{}/swap", scene.stage.name);
     let migrating = within(Duration::from_secs(30), || {
         let swap = scene.node.get(&path)?;
         let tasks = swap["tasks"].as_array()?;
-        tasks.iter().any(|task| task["state"] == "migrating").then_some(())
+        // What was migrated is in the transaction that is held open.
+        tasks.iter().any(|task| task["state"] == "probation").then_some(())
     });
     scene.node.kill();
-    (given.say)(format!("killed while a task migrates: {}", migrating.is_some()));
+    (given.say)(format!(
+        "killed while what it migrated was not committed: {}",
+        migrating.is_some()
+    ));
     scene.node = scene.stage.setup.start();
     let version = scene.stage.settled(&scene.node);
     let runs = scene.stage.of_tasks(&scene.node);

@@ -156,17 +156,24 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     story.node.stop(&EXPECTED);
 }
 
-/// Without tasks that migrate, a version that could is refused like one that cannot: state is never left behind.
+/// State is never left behind: a version that cannot read it is refused, and one that can finds it in its new form, also
+/// after a kill.
 #[test]
-fn another_schema_is_refused_while_tasks_cannot_migrate() {
+fn another_schema_goes_through_migrate_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut story) = Story::begin(&dir, 2, &["1", "5-migrates"]) else {
+    let Some(mut story) = Story::begin(&dir, 2, &["1", "4-schema", "5-migrates"]) else {
         return;
     };
-    let refused = story.stage.swap(&story.node, "5-migrates", &[]).exits(1);
-    refused.says(&["not swapped", "stamp-counts", "needs a migration"]);
+    let refused = story.stage.swap(&story.node, "4-schema", &[]).exits(1);
+    refused.says(&["not swapped", "stamp-counts", "do not go through `migrate`"]);
     story.feed(10);
-    story.output_is(&[("1", 0..110)]);
+    story.stage.swap(&story.node, "5-migrates", &["--watch", "0"]).done();
+    story.feed(90);
+    story.output_is(&[("1", 0..110), ("5-migrates", 110..200)]);
+    story.node.kill();
+    story.node = story.stage.setup.start();
+    story.feed(100);
+    story.output_is(&[("1", 0..110), ("5-migrates", 110..300)]);
     story.node.stop(&EXPECTED);
 }
 

@@ -93,6 +93,7 @@ fn said(step: &Step) -> String {
     match step {
         Step::Watch => "every task has switched".to_owned(),
         Step::RollBack { reason } => format!("the swap goes back: {reason}"),
+        Step::Forward { reason } => format!("the swap cannot go back any more and goes on: {reason}"),
         Step::Keep => "the swap is done".to_owned(),
         Step::WentBack { .. } => "every task runs its former version".to_owned(),
     }

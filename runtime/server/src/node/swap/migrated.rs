@@ -14,10 +14,6 @@ use worker::swap::Migration;
 /// Entries of each store that `migrate` is tried on before anything is exchanged.
 const TRIED_MAX: usize = 1_000;
 
-/// Whether stream threads take stores through `migrate`. They can, but a task that has committed what it migrated cannot
-/// go back while another one must (`decisions/2026-11-28-migration-in-the-switch.md`), so nothing is begun.
-const TASKS_MIGRATE: bool = false;
-
 impl Node {
     /// What is to be migrated, after a trial on entries of the running tasks.
     pub(super) fn try_migrations(
@@ -41,13 +37,6 @@ impl Node {
                 )
             })?;
             let tried = self.try_migrate(entry, next, &step, store_of_module, migration)?;
-            if !TASKS_MIGRATE {
-                let text = format!(
-                    "store `{}` needs a migration, which tasks cannot do yet",
-                    migration.store
-                );
-                return Err(refusal(entry, &text));
-            }
             for done in prepared.iter_mut().filter(|done| done.step == step) {
                 done.migrated += tried;
             }

@@ -104,6 +104,13 @@ impl Node {
         let parts = parts(entry, &next, chosen.keys());
         self.open_on_trial(entry, &next, &parts, &mut prepared)?;
         let migrations = self.try_migrations(entry, &next, &migrations, &mut prepared)?;
+        notes.extend(migrations.iter().map(|migration| {
+            format!(
+                "`{}` goes from schema {} to {}: once a task has committed it, the swap only goes forward, and bounds of \
+                 the watch take nothing back",
+                migration.store, migration.from_schema, migration.to_schema
+            )
+        }));
         let change = |(step, module): (&String, &ModuleRecord)| {
             let from = running.get(step)?.clone();
             let to = ModuleVersion {
