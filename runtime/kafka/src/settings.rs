@@ -147,8 +147,11 @@ impl Base {
         };
         let mut all = self.layered(
             [
-                // Commit and flush send at once, so this only gathers larger requests in between.
-                ("linger.ms", "50".into()),
+                // A commit sends at once, so that this only gathers larger requests in between; at-least-once, readers wait for it.
+                (
+                    "linger.ms",
+                    if options.transactional_id.is_some() { "50" } else { "5" }.into(),
+                ),
                 ("batch.num.messages", "10000".into()),
                 ("batch.size", "1000000".into()),
                 // Java's limit of a record; the topic's own decides.

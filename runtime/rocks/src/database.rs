@@ -347,6 +347,11 @@ impl Backend for Database {
         self.directory.flush_all(true)
     }
 
+    fn begin_flush(&mut self) -> Result<(), Error> {
+        self.unflushed_bytes = 0;
+        self.directory.flush_all(false)
+    }
+
     fn wipe(&mut self) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for store in 0..self.directory.stores.len() {

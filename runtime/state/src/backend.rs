@@ -114,6 +114,11 @@ pub trait Backend: Send {
     /// Makes what was applied durable.
     fn flush(&mut self) -> Result<(), Error>;
 
+    /// Begins to, and does not wait for it.
+    fn begin_flush(&mut self) -> Result<(), Error> {
+        self.flush()
+    }
+
     /// Deletes all data and offsets of all stores.
     fn wipe(&mut self) -> Result<(), Error>;
 

@@ -459,6 +459,15 @@ impl Stores {
         self.backend.as_mut().ok_or_else(absent)?.flush()
     }
 
+    /// See [`Backend::begin_flush`].
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn begin_flush(&mut self) -> Result<(), Error> {
+        self.write_back()?;
+        self.backend.as_mut().ok_or_else(absent)?.begin_flush()
+    }
+
     /// Everything is gone: committed, cached and uncommitted.
     ///
     /// # Errors

@@ -287,6 +287,14 @@ impl Task {
         Ok(self.context.stores.flush()?)
     }
 
+    /// Begins to make it durable, and does not wait for it.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn begin_flush_state(&mut self) -> Result<(), Error> {
+        Ok(self.context.stores.begin_flush()?)
+    }
+
     /// What is committed, for queries.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ use task::{Task, TaskId};
 
 /// Rows of changelogs applied in one step, so that running tasks are not held up for long.
 const RESTORE_RECORDS_MAX: usize = 10_000;
+/// From the end of a restore to the stamp that vouches for it: by then the disk has most of it.
+const STAMP_SOON_MS: i64 = 5_000;
 /// Bytes of changelogs that may wait in the client.
 const RESTORE_QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Pause before offsets that were unstable are asked for again; markers take this long on an idle broker.
@@ -169,7 +171,7 @@ impl Worker {
         slot.task = Some(task);
         let stores = result?;
         if stores.is_empty() {
-            return self.begin_running(slot, now);
+            return self.begin_running(slot, now, false);
         }
         let starts: Vec<_> = stores
             .iter()
@@ -388,15 +390,23 @@ impl Worker {
         }
         stores.retain(|s| s.at < s.target);
         if stores.is_empty() {
-            self.begin_running(slot, now)
+            self.begin_running(slot, now, true)
         } else {
             Ok(())
         }
     }
 
-    fn begin_running(&mut self, slot: &mut Slot, now: Now) -> Result<(), NotOpen> {
+    /// `restored`: rows were read for it.
+    fn begin_running(&mut self, slot: &mut Slot, now: Now, restored: bool) -> Result<(), NotOpen> {
         self.step(CrashPoint::Restored).map_err(NotOpen::Ends)?;
-        if let Some(stamp) = &mut slot.stamp {
+        if restored {
+            // Waiting for the disk would keep the task from its records. Until the stamp is renewed the one that was there
+            // before the restore holds: it says less.
+            if let Some(task) = &mut slot.task {
+                task.begin_flush_state()?;
+            }
+            slot.stamped_ms = now.monotonic_ms - self.options.stamp_interval_ms + STAMP_SOON_MS;
+        } else if let Some(stamp) = &mut slot.stamp {
             // The stamp vouches for what the directory holds.
             if let Some(task) = &mut slot.task {
                 task.flush_state()?;
