@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn the_layout_is_kafkas() {
         let long = vec![b'y'; 300];
-        let rows: [(Option<&[u8]>, Option<&[u8]>, Vec<u8>); 6] = [
+        type Part<'a> = Option<&'a [u8]>;
+        let rows: [(Part<'_>, Part<'_>, Vec<u8>); 6] = [
             (Some(b"nn"), Some(b"o"), b"\x04nno\x02".to_vec()),
             (Some(b"nn"), None, b"nn\x01".to_vec()),
             (None, Some(b"o"), b"o\0".to_vec()),

@@ -6,7 +6,7 @@
 mod aggregate;
 mod branch;
 mod buffered_join;
-mod change;
+pub mod change;
 mod cogroup;
 mod condition;
 mod dedup;

@@ -24,6 +24,7 @@ mod file;
 #[path = "../../../runtime/sandbox/src/tests/guest.rs"]
 #[allow(dead_code, reason = "the sandbox's own tests use the rest")]
 mod guest;
+mod language;
 mod wire;
 
 /// What is given any bytes.
@@ -36,7 +37,7 @@ pub struct Target {
     pub mutations: usize,
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "answers",
         run: answers::run,
@@ -70,6 +71,11 @@ pub const TARGETS: [Target; 7] = [
     Target {
         name: "changelog",
         run: changelog::run,
+        mutations: 1_000,
+    },
+    Target {
+        name: "language",
+        run: language::run,
         mutations: 3_000,
     },
 ];

@@ -76,6 +76,11 @@ fn rows_that_a_restore_reads() {
 }
 
 #[test]
+fn keys_of_windows_changes_and_expressions() {
+    check("language");
+}
+
+#[test]
 fn every_target_is_checked_and_has_a_corpus() {
     let here = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus.rs")).unwrap();
     for target in fuzz::TARGETS {
