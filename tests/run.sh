@@ -37,6 +37,7 @@ guests=(
   examples/dedup/dedup
   examples/filter/pass
   examples/enrich/enrich
+  examples/fraud/detect
   tests/guests/misbehave
   tests/guests/talk
   tests/guests/reach
@@ -52,12 +53,13 @@ section "the engine's cases on Kafka Streams"
 bash tests/oracle/run.sh --quiet tests/cases/engine
 
 section "examples"
-for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich; do
+for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich fraud/detect; do
   folder=examples/${example%/*}
   cp "$WASMILL_GUESTS/${example#*/}.wasm" "$folder/"
   "$WASMILL_BIN" test "$folder"
   (cd "examples/$example" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests cargo test --quiet)
 done
+for example in sessions flights earthquakes; do "$WASMILL_BIN" test "examples/$example"; done
 
 section "a broker"
 if [[ -n ${WASMILL_KAFKA:-} ]]; then
