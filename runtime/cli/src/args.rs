@@ -8,6 +8,7 @@ pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand, LogsArgs, TapArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 pub use swap::{Change, Named, PromoteArgs, RollbackArgs, SwapArgs, TermArgs, VersionsArgs};
 
 /// Stream processing on Kafka with Wasm processors: stateful and exactly-once.
@@ -36,6 +37,18 @@ pub struct Global {
         value_name = "URL"
     )]
     pub node: String,
+    /// The node's token, where it wants one
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub token: Option<String>,
+    /// Authorities that vouch for an https node, in PEM, instead of the public ones
+    #[arg(long, global = true, env = "WASMILL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// How to print answers
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -98,7 +111,11 @@ pub enum Command {
     /// Read a store, on committed state
     Query(QueryArgs),
     /// The node, its pipelines, their tasks
-    Status,
+    Status(StatusArgs),
+    /// Hand this node's tasks over to the others at once, and end it
+    ///
+    /// A node that is merely stopped keeps its tasks for the time of its session, so that a restart moves nothing.
+    Leave,
     /// Records that failed: list, show, replay
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -325,6 +342,25 @@ pub enum PipelineCommand {
     Resume {
         name: String,
     },
+    /// Read from other positions: again from the start, or past what is not wanted
+    ///
+    /// Stops the pipeline on every node, empties its stores and internal topics, moves its positions, and lets it go on.
+    /// What it wrote to its output topics stays there.
+    Reset {
+        name: String,
+        /// start (as the pipeline file says), earliest, latest, or a time like 2026-01-31T12:00:00Z [default: start]
+        #[arg(long, value_name = "WHERE")]
+        to: Option<String>,
+        /// For one partition; may be repeated
+        #[arg(long = "offset", value_name = "TOPIC:PARTITION=OFFSET", value_parser = offset)]
+        offsets: Vec<(String, i32, i64)>,
+        /// Keep stores and stream times: what is read again counts again
+        #[arg(long)]
+        keep_state: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Stop it and delete its state, internal topics and positions
     Delete {
         name: String,
@@ -332,6 +368,29 @@ pub enum PipelineCommand {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Again and again, with records a second; every two seconds unless a time is given
+    #[arg(long, short, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = pause)]
+    pub watch: Option<Duration>,
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    match pipeline::duration_ms(text).map(Duration::from_millis) {
+        Some(time) if time >= Duration::from_millis(100) => Ok(time),
+        _ => Err("write a time like 2s, at least 100ms".to_owned()),
+    }
+}
+
+fn offset(text: &str) -> Result<(String, i32, i64), String> {
+    let read = || {
+        let (partition, offset) = text.rsplit_once('=')?;
+        let (topic, partition) = partition.rsplit_once(':')?;
+        Some((topic.to_owned(), partition.parse().ok()?, offset.parse().ok()?))
+    };
+    read().ok_or_else(|| "write TOPIC:PARTITION=OFFSET, like orders:0=1200".to_owned())
 }
 
 #[derive(Args, Debug)]

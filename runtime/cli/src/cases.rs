@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &TestArgs) -> Result<()> {
     if let Some(pipeline) = &args.record {
-        return record::run(global, &Client::new(&global.node), args, pipeline);
+        return record::run(global, &Client::new(global)?, args, pipeline);
     }
     let dir = &args.dir;
     let projects = projects(dir)?;

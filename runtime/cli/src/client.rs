@@ -1,14 +1,17 @@
 //! The REST client of the command line.
 
+use crate::args::Global;
 use crate::failure::{Exit, refused};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use server::api::Problem;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
-use ureq::Agent;
-use ureq::http::Response;
+use ureq::http::{Request, Response};
+use ureq::middleware::MiddlewareNext;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, SendBody};
 
 /// A module of 20 MB compiles for up to a minute on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -22,13 +25,57 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(node: &str) -> Self {
-        let config = Agent::config_builder()
+    /// The node that the flags name.
+    ///
+    /// # Errors
+    /// A file of authorities that cannot be read.
+    pub fn new(global: &Global) -> Result<Self> {
+        let roots = match &global.ca {
+            None => RootCerts::WebPki,
+            Some(path) => {
+                let pem = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+                let found = parse_pem(&pem).filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                });
+                let found: Vec<_> = found.collect();
+                anyhow::ensure!(!found.is_empty(), "`{}` holds no certificate in PEM", path.display());
+                RootCerts::from(found)
+            }
+        };
+        Ok(Self::with(
+            &global.node,
+            global.token.as_deref(),
+            TlsConfig::builder().root_certs(roots).build(),
+        ))
+    }
+
+    /// The node of this process: it need not prove who it is.
+    ///
+    /// # Errors
+    /// A token file that cannot be read any more.
+    pub fn own(server: &server::Server, config: &server::Config) -> Result<Self> {
+        let token = server::token(config).map_err(|refusal| anyhow::anyhow!(refusal.message))?;
+        let tls = TlsConfig::builder().disable_verification(true).build();
+        Ok(Self::with(&server.url(), token.as_deref(), tls))
+    }
+
+    fn with(node: &str, token: Option<&str>, tls: TlsConfig) -> Self {
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
-            .build();
+            .tls_config(tls);
+        if let Some(token) = token {
+            let shown = format!("Bearer {token}");
+            config = config.middleware(move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+                if let Ok(value) = shown.parse() {
+                    request.headers_mut().insert("authorization", value);
+                }
+                next.handle(request)
+            });
+        }
         Self {
-            agent: config.into(),
+            agent: config.build().into(),
             base: node.trim_end_matches('/').to_owned(),
         }
     }

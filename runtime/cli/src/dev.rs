@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &DevArgs) -> Result<()> {
         global,
         args,
         file,
-        client: Client::new(&format!("http://{}", server.address())),
+        client: Client::own(&server, &config)?,
         watch: Watch::new(&args.dir, left_out),
         digests: BTreeMap::new(),
         stale: BTreeSet::new(),

@@ -41,6 +41,7 @@ use topology::description::ModuleDescription;
 pub use diagnostics::{Code, Diagnostic, Diagnostics, Place};
 pub use edit::with_modules;
 pub use modules::{DescriptionProblems, ModuleRef, Undescribed, check_description};
+pub use sources::start_of as start;
 pub use units::duration_ms;
 pub use vars::Vars;
 

@@ -75,21 +75,30 @@ fn topics(name: &Text, table: &Table, reader: &mut Reader) -> Vec<Text> {
     topics
 }
 
+/// `earliest`, `latest`, or a time with its offset from UTC.
+pub fn start_of(text: &str) -> Option<Start> {
+    match text {
+        "earliest" => Some(Start::Earliest),
+        "latest" => Some(Start::Latest),
+        _ => text
+            .parse()
+            .ok()
+            .and_then(|time| units::epoch_ms(&time))
+            .map(Start::Time),
+    }
+}
+
 fn start(table: &Table, reader: &mut Reader) -> Option<Start> {
     let value = table.get("start")?;
     let hint = "say \"earliest\", \"latest\", or a time with its offset like 2026-01-31T12:00:00Z".to_string();
     match &value.kind {
-        Kind::Text(text) => match text.as_str() {
-            "earliest" => Some(Start::Earliest),
-            "latest" => Some(Start::Latest),
-            _ => match text.parse().ok().and_then(|time| units::epoch_ms(&time)) {
-                Some(ms) => Some(Start::Time(ms)),
-                None => {
-                    reader.bad_value(&value.span, format!("`{text}` is no start"), Some(hint));
-                    None
-                }
-            },
-        },
+        Kind::Text(text) => {
+            let start = start_of(text);
+            if start.is_none() {
+                reader.bad_value(&value.span, format!("`{text}` is no start"), Some(hint));
+            }
+            start
+        }
         Kind::Datetime(time) => {
             let start = units::epoch_ms(time).map(Start::Time);
             if start.is_none() {

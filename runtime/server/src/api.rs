@@ -53,6 +53,19 @@ pub struct AddModule {
     pub dev: bool,
 }
 
+/// `POST …/reset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ResetRequest {
+    /// `start` (what the file says), `earliest`, `latest`, or a time with its offset like `2026-01-31T12:00:00Z`. Without
+    /// it: `start`, or with `keep-state` and `offsets` every partition that is not named stays where it is.
+    pub to: Option<String>,
+    /// By topic and partition.
+    pub offsets: BTreeMap<String, BTreeMap<i32, i64>>,
+    /// Stores and stream times stay as they are; what is read again has its effect again.
+    pub keep_state: bool,
+}
+
 /// A pipeline file as it is applied or planned.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

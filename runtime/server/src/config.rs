@@ -32,6 +32,12 @@ pub struct Config {
     pub node: String,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    /// The file whose first line everybody must show who asks over REST; empty: nobody is asked. `WASMILL_TOKEN` goes
+    /// before it.
+    pub token_file: PathBuf,
+    /// Others may reach the address without a token or in plain text.
+    pub insecure: bool,
+    pub tls: Tls,
     /// `host:port,…`; empty: the embedded log in `data_dir`.
     pub brokers: String,
     /// Stream threads per pipeline.
@@ -63,6 +69,21 @@ pub struct Config {
     pub kafka: BTreeMap<String, toml::Value>,
 }
 
+/// PEM files for REST; both empty: plain HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Tls {
+    /// The node's certificate, and those between it and an authority.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    pub fn is_on(&self) -> bool {
+        !(self.cert.as_os_str().is_empty() && self.key.as_os_str().is_empty())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -70,6 +91,9 @@ impl Default for Config {
             node: "node-1".into(),
             data_dir: PathBuf::from(".wasmill"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            token_file: PathBuf::new(),
+            insecure: false,
+            tls: Tls::default(),
             brokers: String::new(),
             threads: 1,
             commit_interval: Duration::from_millis(100),

@@ -11,12 +11,15 @@ pub mod refusal;
 mod registry;
 mod rest;
 pub mod text;
+mod tls;
 
 pub use config::Config;
 pub use node::probe as probe_brokers;
 pub use refusal::{Fault, Refusal};
 pub use registry::check_record as check_control_record;
+pub use rest::token;
 
+pub use config::Tls;
 use node::Node;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +38,7 @@ pub struct Server {
     node: Arc<Node>,
     runtime: Runtime,
     address: SocketAddr,
+    secure: bool,
     stop: watch::Sender<bool>,
     watcher: std::thread::JoinHandle<()>,
 }
@@ -49,6 +53,9 @@ impl Server {
             .build()
             .map_err(|e| Refusal::ours(format!("failed to start the runtime: {e}")))?;
         let listen = config.listen;
+        let token = rest::Token::of(&config)?;
+        let tls = config.tls.is_on().then(|| tls::config(&config.tls)).transpose()?;
+        check_reach(&config, token.is_some(), tls.is_some())?;
         // Bound first: a second node on the same address must not touch anything.
         let listener = runtime.block_on(tokio::net::TcpListener::bind(listen)).map_err(|e| {
             let hint = "hint: is another node running? choose another address with --listen";
@@ -62,14 +69,22 @@ impl Server {
         };
         let node = Node::start(config, runtime.handle().clone())?;
         let (stop, stopped) = watch::channel(false);
-        let router = rest::router(node.clone());
+        let router = rest::router(node.clone(), token);
+        let secure = tls.is_some();
         runtime.spawn(async move {
             let mut stopped = stopped;
             let shutdown = async move {
                 // An error means that the server is gone, which ends this too.
                 drop(stopped.wait_for(|stop| *stop).await);
             };
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown).await {
+            let served = match tls {
+                Some(tls) => {
+                    let listener = tls::Listener::new(listener, address, tls);
+                    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+                }
+                None => axum::serve(listener, router).with_graceful_shutdown(shutdown).await,
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "REST ended");
             }
         });
@@ -82,9 +97,16 @@ impl Server {
             node,
             runtime,
             address,
+            secure,
             stop,
             watcher,
         })
+    }
+
+    /// Where this process reaches it.
+    pub fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -114,6 +136,7 @@ impl Server {
                 tokio::select! {
                     _ = signals.0.recv() => true,
                     _ = signals.1.recv() => true,
+                    () = self.node.ended.notified() => true,
                     () = tokio::time::sleep(every) => false,
                 }
             });
@@ -175,4 +198,24 @@ fn undescribed(message: String, hint: &str) -> pipeline::Undescribed {
 /// A module that cannot be used.
 pub fn file_for_module(bytes: &[u8], module: &Path) -> Result<String, Refusal> {
     Ok(node::file_for(&node::described(bytes)?, module))
+}
+
+/// An address that other machines reach wants a token and TLS.
+fn check_reach(config: &Config, token: bool, tls: bool) -> Result<(), Refusal> {
+    if config.listen.ip().is_loopback() || config.insecure || (token && tls) {
+        return Ok(());
+    }
+    let lacking = match (token, tls) {
+        (false, false) => "without a token and in plain text",
+        (false, true) => "without a token",
+        _ => "in plain text",
+    };
+    Err(Refusal::invalid(
+        "listen",
+        format!(
+            "other machines reach {}, and this node would answer them {lacking}\n\
+             hint: set `token-file` (or WASMILL_TOKEN) and `[tls]`, or `insecure = true` behind a proxy or in a closed network",
+            config.listen
+        ),
+    ))
 }

@@ -7,6 +7,8 @@ use crate::api::Problem;
 pub enum Fault {
     /// 400: what was sent cannot be done.
     Invalid,
+    /// 401: no token, or another one.
+    Unauthorized,
     /// 404.
     NotFound,
     /// 409: it stands against what is there.

@@ -1,10 +1,11 @@
 //! Tests of the whole: the binary `wasmill` as a process, spoken to as a user does, by its command line and REST.
 //!
-//! Here is what the tests in `tests/it` and the program `fire` share. What runs is named by the environment, as
+//! Here is what the tests in `tests/it` and the programs `fire`, `chaos` and `swaps` share. What runs is named by the environment, as
 //! `tests/run.sh` sets it: `WASMILL_BIN` (the binary), `WASMILL_GUESTS` (a folder with built modules) and
 //! `WASMILL_KAFKA` (a broker).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod chaos;
 pub mod fire;
 pub mod node;
 pub mod place;

@@ -41,6 +41,8 @@ pub struct Setup {
     pub dir: PathBuf,
     pub broker: Broker,
     pub cluster: String,
+    /// Its name in the cluster.
+    pub node: String,
     pub threads: usize,
     pub env: Vec<(&'static str, String)>,
 }
@@ -52,6 +54,7 @@ impl Setup {
             dir: dir.to_owned(),
             broker: broker.clone(),
             cluster,
+            node: "one".to_owned(),
             threads: 2,
             env: Vec::new(),
         }
@@ -80,7 +83,7 @@ impl Setup {
             "--cluster",
             &self.cluster,
             "--node-name",
-            "one",
+            &self.node,
         ]);
         command
             .args(["--threads", &self.threads.to_string()])

@@ -51,7 +51,7 @@ fn reaches(metadata: &Metadata, from: &str) -> BTreeSet<String> {
 /// Only these crates of ours may have a direct edge to the package.
 const OWNERS: [(&str, &[&str]); 6] = [
     ("wasmtime", &["sandbox"]),
-    ("tokio-rustls", &["outbound"]),
+    ("tokio-rustls", &["outbound", "server"]),
     ("cel", &["expressions"]),
     ("rdkafka", &["kafka"]),
     ("rdkafka-sys", &["kafka"]),

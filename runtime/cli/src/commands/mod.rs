@@ -25,7 +25,7 @@ use clap::CommandFactory;
 
 pub fn run(cli: Cli) -> Result<()> {
     let global = &cli.global;
-    let client = Client::new(&global.node);
+    let client = Client::new(global)?;
     match cli.command {
         Command::Serve(args) => node::serve(global, &args),
         Command::Run(args) => node::run(global, &args),
@@ -44,7 +44,12 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Module(command) => module::run(global, &client, command),
         Command::Pipeline(command) => pipeline::run(global, &client, command),
         Command::Query(args) => query::run(global, &client, &args),
-        Command::Status => status::run(global, &client),
+        Command::Leave => {
+            client.post::<()>("/v1/leave", &())?;
+            show::say("the node has left");
+            Ok(())
+        }
+        Command::Status(args) => status::run(global, &client, &args),
         Command::DeadLetters(command) => dead_letters::run(global, &client, command),
         Command::Logs(args) => logs::run(global, &client, &args),
         Command::Tap(args) => tap::run(&client, &args),

@@ -32,7 +32,7 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     };
     let server = start(&config)?;
     announce(&server, &config);
-    let client = Client::new(&format!("http://{}", server.address()));
+    let client = Client::own(&server, &config)?;
     let file = FileArgs {
         file: path,
         vars: args.vars.clone(),
@@ -92,11 +92,7 @@ pub fn announce(server: &Server, config: &Config) {
     } else {
         format!("Kafka at {}", config.brokers)
     };
-    show::say(&format!(
-        "wasmill node {} on http://{}, {log}",
-        config.node,
-        server.address()
-    ));
+    show::say(&format!("wasmill node {} on {}, {log}", config.node, server.url()));
 }
 
 /// Flag over environment (both by clap) over file over default.

@@ -1,18 +1,69 @@
-//! `status`: the node on one screen.
+//! `status`: the node on one screen, once or as it changes.
 
 use super::{pipeline, swap as swaps};
-use crate::args::Global;
+use crate::args::{Global, StatusArgs};
 use crate::client::Client;
 use crate::show;
 use anyhow::Result;
 use server::api::{Status, Task};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
-pub fn run(global: &Global, client: &Client) -> Result<()> {
-    let status: Status = client.get("/v1/status", &[])?;
-    show::either(global.format, &status, text)
+/// Of a pipeline, since its node started.
+const PROCESSED: &str = "records-processed";
+
+pub fn run(global: &Global, client: &Client, args: &StatusArgs) -> Result<()> {
+    match args.watch {
+        None => {
+            let status: Status = client.get("/v1/status", &[])?;
+            show::either(global.format, &status, |status| text(status, None))
+        }
+        Some(every) => watch(global, client, every),
+    }
 }
 
-fn text(status: &Status) {
+/// A node that does not answer now may do so the next time.
+fn watch(global: &Global, client: &Client, every: Duration) -> Result<()> {
+    let mut before: Option<(Instant, Status)> = None;
+    loop {
+        let status: Result<Status> = client.get("/v1/status", &[]);
+        if std::io::stdout().is_terminal() {
+            // To the upper left corner, and what is below it goes.
+            show::line("\x1b[H\x1b[J");
+        }
+        match status {
+            Ok(status) => {
+                let now = Instant::now();
+                let rates = before
+                    .as_ref()
+                    .map(|(then, before)| rates(before, &status, now - *then));
+                show::either(global.format, &status, |status| text(status, rates.as_ref()))?;
+                before = Some((now, status));
+            }
+            Err(error) => show::say(&format!("{error:#}")),
+        }
+        std::thread::sleep(every);
+    }
+}
+
+/// Records a second by pipeline; none where the node was started anew in between.
+fn rates(before: &Status, now: &Status, passed: Duration) -> BTreeMap<String, f64> {
+    let processed = |status: &Status, name: &str| {
+        let pipeline = status.pipelines.iter().find(|pipeline| pipeline.name == name)?;
+        pipeline.counters.get(PROCESSED).copied()
+    };
+    let rate = |name: &String| {
+        let more = processed(now, name)?.checked_sub(processed(before, name)?)?;
+        Some((name.clone(), more as f64 / passed.as_secs_f64()))
+    };
+    now.pipelines
+        .iter()
+        .filter_map(|pipeline| rate(&pipeline.name))
+        .collect()
+}
+
+fn text(status: &Status, rates: Option<&BTreeMap<String, f64>>) {
     let up = show::duration(status.uptime_ms);
     show::line(&format!(
         "node {} of cluster {}  up {up}  wasmill {}",
@@ -27,7 +78,7 @@ fn text(status: &Status) {
         return;
     }
     show::line("");
-    pipeline::list(&status.pipelines);
+    pipeline::list(&status.pipelines, rates);
     for pipeline in &status.pipelines {
         let interesting = |task: &&Task| task.state != "running" || task.reason.is_some();
         for task in pipeline.tasks.iter().filter(interesting) {

@@ -3,6 +3,7 @@
 //! A first apply makes the topics, resolves start positions to numbers and commits them to the still empty group, and
 //! only then writes the record that lets nodes join (design §13). Every step may be repeated.
 
+use super::reset;
 use super::swap::applied;
 use super::topics::cleanup_named;
 use super::{Node, lock};
@@ -24,7 +25,7 @@ use worker::placement;
 const FENCE_WAIT: Duration = Duration::from_secs(30);
 
 /// For the group to become empty, beyond the session timeout.
-const GROUP_WAIT: Duration = Duration::from_secs(10);
+pub(super) const GROUP_WAIT: Duration = Duration::from_secs(10);
 
 /// What a file comes to on this cluster now.
 struct Prepared {
@@ -163,6 +164,9 @@ impl Node {
             Some(entry) if entry.record.state == State::Deleted => {
                 plan.refused.push("it is being deleted".to_owned());
             }
+            Some(entry) if entry.record.state == State::Draining => {
+                plan.refused.push(being_reset(&topology.name));
+            }
             Some(entry) => {
                 changes(&entry.details.topology, &topology, &mut plan);
                 if request.versions == KeptVersions::Ask {
@@ -281,19 +285,18 @@ impl Node {
     }
 
     /// Positions for every source partition of the group that has none.
-    fn commit_start(&self, topology: &Topology, partitions: &PartitionPlan) -> Result<(), Refusal> {
+    pub(super) fn commit_start(&self, topology: &Topology, partitions: &PartitionPlan) -> Result<(), Refusal> {
         let mut admin = self.broker.admin()?;
         for node in &topology.nodes {
             let NodeKind::Source(source) = &node.kind else { continue };
             for topic in &source.topics {
                 let count = partitions.counts.get(topic).copied().unwrap_or(0);
                 let all: Vec<_> = (0..count).map(|p| TopicPartition::new(topic.as_str(), p)).collect();
-                let at = match (source.kind, source.start) {
-                    (SourceKind::Repartition, _) | (_, Start::Earliest) => OffsetAt::Earliest,
-                    (_, Start::Latest) => OffsetAt::End(Isolation::ReadCommitted),
-                    (_, Start::Time(time)) => OffsetAt::Time(time),
+                let start = match source.kind {
+                    SourceKind::Repartition => Start::Earliest,
+                    _ => source.start,
                 };
-                let offsets = admin.offsets(&all, at)?;
+                let offsets = admin.offsets(&all, reset::at(start))?;
                 let committed = admin.committed(&topology.name, &all)?;
                 let missing: Vec<CommittedOffset> = all
                     .into_iter()
@@ -351,12 +354,13 @@ impl Node {
         Ok(())
     }
 
-    fn set_state(&self, name: &str, state: State) -> Result<(), Refusal> {
+    pub(super) fn set_state(&self, name: &str, state: State) -> Result<(), Refusal> {
         self.entry(name)?;
         self.registry().write(|view| match view.pipelines.get(name) {
             None => Err(format!("`{name}` is gone")),
             Some(entry) if entry.record.state == state => Ok(Vec::new()),
             Some(entry) if entry.record.state == State::Deleted => Err(format!("`{name}` is being deleted")),
+            Some(entry) if entry.record.state == State::Draining && state != State::Deleted => Err(being_reset(name)),
             Some(entry) => {
                 let record = PipelineRecord {
                     state,
@@ -396,7 +400,7 @@ impl Node {
     }
 
     /// Another node's member, or one that died, is in the group until its session ends.
-    fn delete_group(&self, name: &str) -> Result<(), Refusal> {
+    pub(super) fn delete_group(&self, name: &str) -> Result<(), Refusal> {
         let deadline = Instant::now() + self.config.session_timeout + GROUP_WAIT;
         let mut admin = self.broker.admin()?;
         loop {
@@ -410,7 +414,7 @@ impl Node {
         }
     }
 
-    fn fence_all(&self, entry: &PipelineEntry) -> Result<(), Refusal> {
+    pub(super) fn fence_all(&self, entry: &PipelineEntry) -> Result<(), Refusal> {
         let name = &entry.details.topology.name;
         let mut ids: BTreeSet<String> = [placement::leader_id(name)].into();
         ids.extend((0..self.config.threads).map(|n| placement::thread_id(name, &self.config.node, n as u32)));
@@ -462,6 +466,12 @@ fn changes(old: &Topology, new: &Topology, plan: &mut Plan) {
             Change::Migrate { store, from, to } => plan.add("migrate-store", format!("{store}: schema {from} -> {to}")),
         }
     }
+}
+
+fn being_reset(name: &str) -> String {
+    format!(
+        "`{name}` is being reset; a reset that did not come to its end is repeated with `wasmill pipeline reset {name}`"
+    )
 }
 
 pub(super) fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {

@@ -14,6 +14,7 @@ mod parse;
 mod placed;
 mod prepare;
 mod query;
+mod reset;
 mod runner;
 mod status;
 mod steps;
@@ -72,6 +73,8 @@ pub struct Node {
     producer: Mutex<Option<Box<dyn Producer>>>,
     started: Instant,
     stopping: AtomicBool,
+    /// Somebody has asked for the end of this process.
+    pub(crate) ended: tokio::sync::Notify,
 }
 
 /// A lock whose holder panicked still guards usable data here: every change is a single assignment.
@@ -113,6 +116,7 @@ impl Node {
             producer: Mutex::default(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
+            ended: tokio::sync::Notify::new(),
         });
         node.reconcile();
         Ok(node)
@@ -207,6 +211,17 @@ impl Node {
         {
             tracing::error!("failed to {error}");
         }
+    }
+
+    /// For good: threads commit, give their tasks up and leave the groups, so that the others take over at once; then the
+    /// process ends.
+    pub fn leave(&self) {
+        tracing::info!("leaving the cluster");
+        self.stopping.store(true, Ordering::Relaxed);
+        let mut running = std::mem::take(&mut *lock(&self.running));
+        running.values_mut().for_each(RunningPipeline::ask_to_leave);
+        running.values_mut().for_each(RunningPipeline::stop);
+        self.ended.notify_one();
     }
 
     /// `Err` says why the node does not serve.

@@ -224,8 +224,13 @@ impl RunningPipeline {
 
     /// As [`RunningPipeline::stop`], and leaves the group.
     pub(crate) fn leave(&mut self) {
-        self.shared.leave.store(true, Ordering::Relaxed);
+        self.ask_to_leave();
         self.stop();
+    }
+
+    pub(crate) fn ask_to_leave(&mut self) {
+        self.shared.leave.store(true, Ordering::Relaxed);
+        self.ask_to_stop();
     }
 
     /// Commits, closes, and waits for it.

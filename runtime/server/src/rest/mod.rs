@@ -1,12 +1,15 @@
 //! REST: the routes of a node. Handlers turn requests into calls of [`Node`] on a blocking thread and back; nothing is
 //! decided here.
 
+mod guard;
 mod letters;
 mod logs;
 mod openapi;
 mod routes;
 mod stream;
 mod tap;
+
+pub use guard::{Token, token};
 
 use crate::node::Node;
 use crate::refusal::{Fault, Refusal};
@@ -20,12 +23,23 @@ use std::sync::Arc;
 /// A module of the largest size, and JSON around a page of records.
 const BODY_BYTES_MAX: usize = crate::registry::MODULE_BYTES_MAX + (1 << 20);
 
-pub fn router(node: Arc<Node>) -> Router {
+/// `token`: what whoever asks must show.
+pub fn router(node: Arc<Node>, token: Option<Token>) -> Router {
+    let guarded = guarded().with_state(node.clone());
+    let guarded = match token {
+        Some(token) => guarded.layer(axum::middleware::from_fn_with_state(Arc::new(token), guard::check)),
+        None => guarded,
+    };
+    let open = Router::new().route("/health", get(routes::health)).with_state(node);
+    open.merge(guarded)
+}
+
+fn guarded() -> Router<Arc<Node>> {
     Router::new()
-        .route("/health", get(routes::health))
         .route("/metrics", get(routes::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/status", get(routes::status))
+        .route("/v1/leave", post(routes::leave))
         .route("/v1/modules", get(routes::modules).post(routes::add_module))
         .route("/v1/modules/{id}", get(routes::module).delete(routes::remove_module))
         .route("/v1/modules/{id}/component", get(routes::component))
@@ -39,6 +53,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/pipelines/{name}/topology", get(routes::topology))
         .route("/v1/pipelines/{name}/pause", post(routes::pause))
         .route("/v1/pipelines/{name}/resume", post(routes::resume))
+        .route("/v1/pipelines/{name}/reset", post(routes::reset))
         .route(
             "/v1/pipelines/{name}/swap",
             get(routes::swap_progress).post(routes::swap),
@@ -56,7 +71,6 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/topics/{topic}", delete(routes::delete_topic))
         .route("/v1/topics/{topic}/records", get(routes::consume).post(routes::produce))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(node)
 }
 
 /// Runs a call of the node on a thread that may wait.
@@ -74,6 +88,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self.fault {
             Fault::Invalid => StatusCode::BAD_REQUEST,
+            Fault::Unauthorized => StatusCode::UNAUTHORIZED,
             Fault::NotFound => StatusCode::NOT_FOUND,
             Fault::Conflict => StatusCode::CONFLICT,
             Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

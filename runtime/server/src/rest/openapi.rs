@@ -31,6 +31,7 @@ use utoipa::OpenApi;
         api::letters::DeadLetter,
         api::letters::ReplayRequest,
         api::letters::ReplayAnswer,
+        api::ResetRequest,
         api::SwapRequest,
         api::Swap,
         api::Asked,
@@ -142,6 +143,20 @@ const ROUTES: &[Route] = &[
         "/v1/pipelines/{name}/resume",
         "Goes on after a pause",
         None,
+        None,
+    ),
+    (
+        "post",
+        "/v1/leave",
+        "Hands this node's tasks over to the others and ends it",
+        None,
+        None,
+    ),
+    (
+        "post",
+        "/v1/pipelines/{name}/reset",
+        "Gives a pipeline other positions, and empties its state unless that is kept",
+        Some("ResetRequest"),
         None,
     ),
     (

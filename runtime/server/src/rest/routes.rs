@@ -100,6 +100,18 @@ pub async fn resume(State(node): App, Path(name): Path<String>) -> Answer<()> {
     call(node, move |node| Node::set_paused(node, &name, false)).await
 }
 
+pub async fn leave(State(node): App) -> Answer<()> {
+    call(node, move |node| {
+        node.leave();
+        Ok(())
+    })
+    .await
+}
+
+pub async fn reset(State(node): App, Path(name): Path<String>, Json(request): Json<api::ResetRequest>) -> Answer<()> {
+    call(node, move |node| Node::reset(node, &name, &request)).await
+}
+
 pub async fn swap(
     State(node): App,
     Path(name): Path<String>,

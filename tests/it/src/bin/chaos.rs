@@ -1,0 +1,67 @@
+//! `chaos SEED [EVENTS] [exactly-once|at-least-once]`: a cluster of three nodes; `tests/chaos.sh` builds and runs it.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
+
+use it::chaos::{Guarantee, Plan, run};
+use it::place;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+const USAGE: &str = "usage: chaos SEED [EVENTS] [exactly-once|at-least-once]";
+const CONNECT: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (Some(plan), Some(address)) = (understood(&words), place::kafka()) else {
+        eprintln!("{USAGE}\nWASMILL_KAFKA=host:port names the broker");
+        return ExitCode::from(2);
+    };
+    println!(
+        "seed {}, {} events, {} records/s, {} keys, {:?}",
+        plan.seed, plan.events, plan.rate, plan.keys, plan.guarantee
+    );
+    let broker: Arc<dyn broker::Broker> = Arc::new(kafka::Kafka::connect(&address, BTreeMap::new(), CONNECT).unwrap());
+    let mut dir = tempfile::tempdir().unwrap();
+    let wrongs = run(&plan, &broker, &address, dir.path(), &mut |line| println!("{line}"));
+    if wrongs.is_empty() {
+        let twice = if plan.guarantee == Guarantee::ExactlyOnce {
+            ", nothing twice"
+        } else {
+            ""
+        };
+        println!("nothing missing{twice}");
+        return ExitCode::SUCCESS;
+    }
+    dir.disable_cleanup(true);
+    println!(
+        "WRONG, {} findings; nodes and data are kept in {}:",
+        wrongs.len(),
+        dir.path().display()
+    );
+    for wrong in wrongs.iter().take(40) {
+        println!("  {wrong}");
+    }
+    ExitCode::FAILURE
+}
+
+fn understood(words: &[String]) -> Option<Plan> {
+    let mut words = words.iter();
+    let seed = words.next()?.parse().ok()?;
+    let events = words.next().map_or(Some(10), |word| word.parse().ok())?;
+    let guarantee = match words.next().map(String::as_str) {
+        None | Some("exactly-once") => Guarantee::ExactlyOnce,
+        Some("at-least-once") => Guarantee::AtLeastOnce,
+        Some(_) => return None,
+    };
+    let rate = std::env::var("CHAOS_RATE")
+        .map_or(Ok(10_000), |text| text.parse())
+        .ok()?;
+    Some(Plan {
+        seed,
+        events,
+        rate,
+        keys: 1_000,
+        guarantee,
+    })
+}
