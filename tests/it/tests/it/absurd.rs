@@ -70,7 +70,7 @@ create = {{ partitions = 2 }}
     };
     assert_eq!((last("x"), last("y")), (Some(3), Some(1)));
     assert_eq!(read(&format!("{prefix}-windows")).len(), 4);
-    node.stop(&[]);
+    node.stop(&["Failed to acquire transactional PID"]);
 }
 
 #[test]

@@ -8,12 +8,13 @@ use std::fs;
 
 /// A broker that has just started loads its coordinators, and librdkafka says at each try that it tries again.
 /// What the guest says as it panics, and how much of that is too much; and of two replays at once, one is fenced.
-const EXPECTED: [&str; 5] = [
+const EXPECTED: [&str; 6] = [
     "Failed to acquire ",
     "guest: panicked at",
     "messages left out",
     "Failed to add partition",
     "fenced by a newer instance",
+    "Producer terminating with",
 ];
 
 /// A pipeline whose module panics at the value `boom`.

@@ -162,6 +162,8 @@ fn goes_to_the_dead_letters(broker: &Broker) {
         "panicked at",
         "asked to panic",
         "messages left out",
+        // An abort after a refused record may be one too many for librdkafka; the thread begins anew and loses nothing.
+        "transactional operation in an invalid state",
     ]);
 }
 
