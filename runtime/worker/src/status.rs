@@ -33,10 +33,6 @@ pub enum SwapProgress {
     Preparing,
     /// Prepared; other nodes or threads come first.
     Waiting,
-    /// Entries of a store have gone through `migrate`.
-    Migrating {
-        entries: u64,
-    },
     /// The first transaction under `to` is held open. Times in milliseconds.
     Probation {
         held_ms: i64,

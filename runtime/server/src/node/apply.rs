@@ -3,29 +3,22 @@
 //! A first apply makes the topics, resolves start positions to numbers and commits them to the still empty group, and
 //! only then writes the record that lets nodes join (design §13). Every step may be repeated.
 
+use super::Node;
 use super::reset;
 use super::swap::applied;
 use super::topics::cleanup_named;
-use super::{Node, lock};
 use crate::api::{ApplyRequest, KeptVersions, Plan, PlannedChange, SwapRequest};
 use crate::refusal::Refusal;
 use crate::registry::{Entry, PipelineDetails, PipelineEntry, now_ms};
-use broker::{Cleanup, CommittedOffset, CreateOutcome, ErrorKind, Fencing, Isolation, NewTopic, OffsetAt};
+use broker::{Cleanup, CommittedOffset, CreateOutcome, Isolation, NewTopic, OffsetAt};
 use pipeline::{ModuleRef, Undescribed};
 use record::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use topology::description::ModuleDescription;
-use topology::{Change, NodeKind, PartitionPlan, SourceKind, Start, Topology};
+use topology::{Change, InternalTopic, NodeKind, PartitionPlan, SourceKind, Start, Topology};
 use worker::control::{self, PipelineRecord, State};
 use worker::placement;
-
-/// Fencing of a dead or deleted owner takes well under a second on a live broker.
-const FENCE_WAIT: Duration = Duration::from_secs(30);
-
-/// For the group to become empty, beyond the session timeout.
-pub(super) const GROUP_WAIT: Duration = Duration::from_secs(10);
 
 /// What a file comes to on this cluster now.
 struct Prepared {
@@ -210,14 +203,7 @@ impl Node {
             internal_topic(placement::token_topic(&topology.name), 1, Cleanup::Delete),
             internal_topic(placement::topic(&topology.name), 1, Cleanup::Compact),
         ];
-        for topic in &partitions.internal {
-            let cleanup = cleanup_named(Some(topic.cleanup))?;
-            let settings = topic.settings.clone();
-            wanted.push(NewTopic {
-                settings,
-                ..internal_topic(topic.name.clone(), topic.partitions, cleanup)
-            });
-        }
+        wanted.extend(internal_topics(partitions)?);
         let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
         let mut admin = self.broker.admin()?;
         let described = admin.describe(&names)?;
@@ -387,56 +373,11 @@ impl Node {
         }
         admin.delete(&topics.into_iter().collect::<Vec<_>>())?;
         self.delete_group(name)?;
-        let state = self.config.data_dir.join("state").join(name);
-        if state.exists() {
-            std::fs::remove_dir_all(&state)
-                .map_err(|e| Refusal::ours(format!("failed to remove `{}`: {e}", state.display())))?;
-        }
+        self.remove_state(name)?;
         self.registry().write(|view| match view.pipelines.get(name) {
             None => Ok(Vec::new()),
             Some(_) => Ok(vec![(control::key(name), None)]),
         })?;
-        Ok(())
-    }
-
-    /// Another node's member, or one that died, is in the group until its session ends.
-    pub(super) fn delete_group(&self, name: &str) -> Result<(), Refusal> {
-        let deadline = Instant::now() + self.config.session_timeout + GROUP_WAIT;
-        let mut admin = self.broker.admin()?;
-        loop {
-            match admin.delete_group(name) {
-                Err(error) if Instant::now() < deadline && error.kind != ErrorKind::NotFound => {
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(error) if error.kind != ErrorKind::NotFound => return Err(error.into()),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    pub(super) fn fence_all(&self, entry: &PipelineEntry) -> Result<(), Refusal> {
-        let name = &entry.details.topology.name;
-        let mut ids: BTreeSet<String> = [placement::leader_id(name)].into();
-        ids.extend((0..self.config.threads).map(|n| placement::thread_id(name, &self.config.node, n as u32)));
-        ids.extend(super::placed::ids(&*self.broker, name)?);
-        let mut fencings: Vec<Box<dyn Fencing>> = ids.iter().map(|id| self.broker.fence(id)).collect();
-        let deadline = Instant::now() + FENCE_WAIT;
-        while let Some(fencing) = fencings.last_mut() {
-            match fencing.poll() {
-                Some(done) => {
-                    done?;
-                    fencings.pop();
-                }
-                None if Instant::now() > deadline => {
-                    return Err(Refusal::ours(format!(
-                        "the threads of `{name}` could not be fenced in {FENCE_WAIT:?}"
-                    )));
-                }
-                None => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-        // Nothing of this pipeline runs here any more.
-        lock(&self.running).remove(name);
         Ok(())
     }
 }
@@ -472,6 +413,18 @@ fn being_reset(name: &str) -> String {
     format!(
         "`{name}` is being reset; a reset that did not come to its end is repeated with `wasmill pipeline reset {name}`"
     )
+}
+
+/// Changelogs and repartition topics.
+pub(super) fn internal_topics(partitions: &PartitionPlan) -> Result<Vec<NewTopic>, Refusal> {
+    let topic = |topic: &InternalTopic| {
+        let cleanup = cleanup_named(Some(topic.cleanup))?;
+        Ok(NewTopic {
+            settings: topic.settings.clone(),
+            ..internal_topic(topic.name.clone(), topic.partitions, cleanup)
+        })
+    };
+    partitions.internal.iter().map(topic).collect()
 }
 
 pub(super) fn internal_topic(name: String, partitions: i32, cleanup: Cleanup) -> NewTopic {

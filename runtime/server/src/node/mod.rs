@@ -21,6 +21,7 @@ mod steps;
 mod swap;
 mod tap;
 mod tasks;
+mod teardown;
 mod topics;
 
 pub(crate) use guest_log::Follower;

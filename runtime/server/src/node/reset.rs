@@ -5,15 +5,14 @@
 //! same words or others, goes through all of it again.
 
 use super::Node;
-use super::apply::internal_topic;
-use super::topics::cleanup_named;
+use super::apply::internal_topics;
+use super::teardown::AGAIN;
 use crate::api::ResetRequest;
 use crate::refusal::Refusal;
 use crate::registry::{Entry, PipelineEntry};
-use broker::{Admin, CommittedOffset, CreateOutcome, ErrorKind, Isolation, NewTopic, OffsetAt};
+use broker::{Admin, CommittedOffset, CreateOutcome, Isolation, NewTopic, OffsetAt};
 use record::TopicPartition;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use topology::{NodeKind, PartitionPlan, SourceKind, Start};
@@ -22,7 +21,6 @@ use worker::control::{self, PipelineRecord, State};
 
 /// A broker takes some time to forget a deleted topic.
 const TOPICS_WAIT: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_millis(100);
 
 impl Node {
     /// Stops the pipeline on every node, gives its sources other positions, and lets it go on as it was, running or
@@ -138,7 +136,7 @@ impl Node {
     fn move_positions(&self, group: &str, positions: Vec<(TopicPartition, i64)>) -> Result<(), Refusal> {
         let mut admin = self.broker.admin()?;
         let partitions: Vec<TopicPartition> = positions.iter().map(|(partition, _)| partition.clone()).collect();
-        let committed = self.when_quiet(|| admin.committed(group, &partitions))?;
+        let committed = self.when_empty(|| admin.committed(group, &partitions))?;
         let moved: Vec<CommittedOffset> = positions
             .into_iter()
             .zip(committed)
@@ -148,7 +146,7 @@ impl Node {
                 metadata: committed.map(|committed| committed.metadata).unwrap_or_default(),
             })
             .collect();
-        self.when_quiet(|| admin.commit(group, &moved))
+        self.when_empty(|| admin.commit(group, &moved))
     }
 
     fn begin_anew(
@@ -158,19 +156,8 @@ impl Node {
         positions: &[(TopicPartition, i64)],
     ) -> Result<(), Refusal> {
         let topology = &entry.details.topology;
-        let mut topics = Vec::new();
-        for topic in &partitions.internal {
-            topics.push(NewTopic {
-                settings: topic.settings.clone(),
-                ..internal_topic(
-                    topic.name.clone(),
-                    topic.partitions,
-                    cleanup_named(Some(topic.cleanup))?,
-                )
-            });
-        }
         let mut admin = self.broker.admin()?;
-        empty(&mut *admin, &topics)?;
+        empty(&mut *admin, &internal_topics(partitions)?)?;
         self.delete_group(&topology.name)?;
         let offsets = positions.iter().map(|(partition, offset)| CommittedOffset {
             partition: partition.clone(),
@@ -180,20 +167,7 @@ impl Node {
         admin.commit(&topology.name, &offsets.collect::<Vec<_>>())?;
         // Of repartition topics, and of what stays where its file says.
         self.commit_start(topology, partitions)?;
-        remove_state(&self.config.data_dir.join("state").join(&topology.name))
-    }
-
-    /// Members of another node, or of one that died, are in the group until their session ends.
-    fn when_quiet<T>(&self, mut ask: impl FnMut() -> Result<T, broker::Error>) -> Result<T, Refusal> {
-        let deadline = Instant::now() + self.config.session_timeout + super::apply::GROUP_WAIT;
-        loop {
-            match ask() {
-                Err(error) if Instant::now() < deadline && error.kind != ErrorKind::NotFound => {
-                    std::thread::sleep(AGAIN)
-                }
-                answer => return Ok(answer?),
-            }
-        }
+        self.remove_state(&topology.name)
     }
 }
 
@@ -220,16 +194,6 @@ fn empty(admin: &mut dyn Admin, topics: &[NewTopic]) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-fn remove_state(folder: &Path) -> Result<(), Refusal> {
-    match std::fs::remove_dir_all(folder) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Refusal::ours(format!(
-            "failed to remove `{}`: {cause}",
-            folder.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn invalid(text: String) -> Refusal {

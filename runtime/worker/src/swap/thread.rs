@@ -141,14 +141,15 @@ impl Worker {
             let marker = task.marker().ok().flatten().and_then(|m| Marker::decode(&m));
             let ends = marker.and_then(|m| m.switched_by(swap.id));
             part.resumed = ends.is_some();
-            part.migrates = swap.migrates(task);
+            let migrates = swap.migrates(task);
+            part.migrates = migrates;
             part.begin(swap, task, ends.unwrap_or_default());
             part.revived = std::mem::take(&mut slot.revived);
             slot.part = Some(Box::new(part));
             let told = drive::report(&self.view, record.run(), swap.id, slot.id)
                 .is_some_and(|r| r.state == ReportState::Switched);
             // What was migrated stays: whoever leads has to know it, and turns the way back around.
-            if runs_to && !told && (swap.phase != Phase::RollingBack || swap.migrates(task)) {
+            if runs_to && !told && (swap.phase != Phase::RollingBack || migrates) {
                 switched.push(slot.id);
             }
         }
@@ -304,7 +305,7 @@ impl Worker {
             if !running || !matches!(part.state, State::Preparing) || !wanted {
                 continue;
             }
-            if !exactly_once && slot.task.as_ref().is_some_and(|task| swap.migrates(task)) {
+            if !exactly_once && part.migrates {
                 // Nothing was touched: the store stays as it is.
                 refused.push((slot.id, NO_MIGRATION.to_owned()));
                 continue;

@@ -207,7 +207,6 @@ fn switching(swap: &Swap) -> String {
     let mut line = format!("{} of {taking_part} tasks switched", count("switched"));
     for (state, word) in [
         ("preparing", "preparing"),
-        ("migrating", "migrating their state"),
         ("probation", "in probation"),
         ("failed", "failed"),
     ] {

@@ -31,7 +31,6 @@ pub(super) fn state(id: Uuid, task: Option<&worker::TaskStatus>) -> Option<&'sta
     (*swap == id).then_some(match progress {
         SwapProgress::Preparing => "preparing",
         SwapProgress::Waiting => "waiting",
-        SwapProgress::Migrating { .. } => "migrating",
         SwapProgress::Probation { .. } => "probation",
         SwapProgress::Switched => "switched",
         SwapProgress::Shadowing(_) => "shadow",
