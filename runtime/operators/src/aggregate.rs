@@ -122,11 +122,7 @@ impl Aggregator {
         }
         let dropped = left_out.len() as u64;
         if !every_update {
-            return Ok(Applied {
-                rows: Batch::empty(),
-                causes: Some(Vec::new()),
-                dropped,
-            });
+            return Ok(Applied::nothing(dropped));
         }
         let causes = (!left_out.is_empty()).then(|| {
             let mut skipped = left_out.iter().copied().peekable();

@@ -2,18 +2,18 @@
 //! and meets what the table had at its time, with all that came late until then. As Kafka Streams' (KIP-923).
 //!
 //! The buffer has a row for each that waits: `t`, its time, key and number give its headers and value. They go in this
-//! order. `m` has what is known of time.
+//! order. Beside them lies what is known of time.
 
 use record::{Batch, BatchBuilder, RowHeaders};
 use state::{Bounds, Stores};
 use topology::{JoinGrace, JoinKind, TableJoin};
 
 use crate::aggregate::{RowFault, deserialization};
+use crate::numbers::Numbers;
 use crate::projection::Projector;
 use crate::versioned::Versions;
 use crate::{Applied, Error};
 
-const CLOCK: &[u8] = b"m";
 const WAITS: u8 = b't';
 /// Of the time and the number around a waiting row's key.
 const TIME_BYTES: usize = 8;
@@ -24,6 +24,8 @@ pub struct BufferedJoiner {
     kind: JoinKind,
     grace_ms: i64,
     buffer: usize,
+    /// In the buffer too: it belongs to the join alone.
+    times: Numbers,
     versions: Versions,
     projector: Projector,
 }
@@ -40,18 +42,13 @@ struct Clock {
 }
 
 impl Clock {
-    fn read(stores: &mut Stores, buffer: usize) -> Result<Self, state::Error> {
-        let numbers = stores.read(buffer, CLOCK, |stored| {
-            let (numbers, _) = stored?.as_chunks::<8>();
-            <[[u8; 8]; 3]>::try_from(numbers).ok()
-        })?;
-        let [observed, next, number] = numbers.map_or([-1, i64::MAX, 0], |numbers| numbers.map(i64::from_be_bytes));
+    fn read(stores: &mut Stores, times: &Numbers) -> Result<Self, state::Error> {
+        let [observed, next, number] = times.read(stores, [-1, i64::MAX, 0])?;
         Ok(Self { observed, next, number })
     }
 
-    fn write(&self, stores: &mut Stores, buffer: usize) -> Result<(), state::Error> {
-        let numbers = [self.observed, self.next, self.number].map(i64::to_be_bytes);
-        stores.write(buffer, CLOCK, Some(numbers.as_flattened()), self.observed.max(0))
+    fn write(&self, stores: &mut Stores, times: &Numbers) -> Result<(), state::Error> {
+        times.write(stores, [self.observed, self.next, self.number], self.observed)
     }
 }
 
@@ -84,6 +81,7 @@ impl BufferedJoiner {
             kind: join.kind,
             grace_ms: grace.grace_ms,
             buffer,
+            times: Numbers::of(buffer, "rows that wait"),
             versions: Versions {
                 store: right,
                 history,
@@ -99,7 +97,7 @@ impl BufferedJoiner {
     /// [`Error::Row`] for the first row that is not what its format says, or with which such a one has its turn; those
     /// of the stores.
     pub fn apply(&self, batch: &Batch, ports: &[u8], stores: &mut Stores) -> Result<Applied, Error> {
-        let mut clock = Clock::read(stores, self.buffer)?;
+        let mut clock = Clock::read(stores, &self.times)?;
         let before = clock;
         let mut outcome = Outcome::default();
         for row in 0..batch.len() {
@@ -126,7 +124,7 @@ impl BufferedJoiner {
                 .map_err(|fault| fault.at(row.cause))?;
         }
         if clock != before {
-            clock.write(stores, self.buffer)?;
+            clock.write(stores, &self.times)?;
         }
         Ok(Applied {
             rows: outcome.rows.finish(),

@@ -74,11 +74,7 @@ impl Cogrouper {
             taken.map_err(|fault: RowFault| fault.at(row))?;
         }
         if self.emit == Emit::OnCommit {
-            return Ok(Applied {
-                rows: Batch::empty(),
-                causes: Some(Vec::new()),
-                dropped: made.dropped,
-            });
+            return Ok(Applied::nothing(made.dropped));
         }
         made.finish(batch, self.olds)
     }

@@ -62,6 +62,17 @@ pub struct Applied {
     pub dropped: u64,
 }
 
+impl Applied {
+    /// No rows yet: a table that emits on commit.
+    pub(crate) fn nothing(dropped: u64) -> Self {
+        Self {
+            rows: Batch::empty(),
+            causes: Some(Vec::new()),
+            dropped,
+        }
+    }
+}
+
 /// Where in its work a row failed: what a dead letter calls `stage`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {

@@ -249,10 +249,8 @@ impl StreamJoiner {
         *oldest = row.timestamp.min(*oldest);
         let mut key = Vec::new();
         let parts = WindowedKey {
-            key: row.key,
-            start: row.timestamp,
-            end: row.timestamp,
             sequence: clock.sequence as u32,
+            ..WindowedKey::at(row.key, row.timestamp)
         };
         self.layout.write(&parts, &mut key);
         stores.write(mine.store, &key, Some(&join(row.timestamp, row.value)), row.timestamp)?;

@@ -51,11 +51,7 @@ impl Table {
         }
         let dropped = batch.keys().null_count() as u64;
         let mut applied = match (self.emit, dropped) {
-            (Emit::OnCommit, _) => Applied {
-                rows: Batch::empty(),
-                causes: Some(Vec::new()),
-                dropped,
-            },
+            (Emit::OnCommit, _) => Applied::nothing(dropped),
             (Emit::EveryUpdate, 0) => Applied {
                 rows: batch.clone(),
                 causes: None,

@@ -61,11 +61,7 @@ impl TableAggregator {
                 .map_err(|fault| fault.at(row))?;
         }
         if self.emit == Emit::OnCommit {
-            return Ok(Applied {
-                rows: Batch::empty(),
-                causes: Some(Vec::new()),
-                dropped: made.dropped,
-            });
+            return Ok(Applied::nothing(made.dropped));
         }
         made.finish(batch, self.olds)
     }

@@ -56,8 +56,8 @@ struct Row<'a> {
 #[derive(Default)]
 struct Outcome {
     rows: BatchBuilder,
-    /// What each replaces.
-    olds: OldsBuilder,
+    /// What each replaces, where somebody asks.
+    olds: Option<OldsBuilder>,
     causes: Vec<u32>,
     late: Vec<u32>,
     dropped: u64,
@@ -68,7 +68,9 @@ struct Outcome {
 impl Outcome {
     /// As on the wire, with the headers of the row that caused it.
     fn push(&mut self, cause: &Row<'_>, key: &[u8], value: Option<&[u8]>, timestamp: i64, old: Timed<'_>) {
-        self.olds.push(old);
+        if let Some(olds) = &mut self.olds {
+            olds.push(old);
+        }
         match cause.batch.headers() {
             Some(headers) => {
                 let headers = headers.row(cause.row).to_vec();
@@ -122,7 +124,10 @@ impl WindowAggregator {
     pub fn apply(&self, batch: &Batch, stores: &mut Stores) -> Result<Windowed, Error> {
         let mut clock = Clock::read(stores, &self.times)?;
         let before = clock;
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            olds: self.olds.then(OldsBuilder::default),
+            ..Outcome::default()
+        };
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
             let moves_time = batch.value(row).is_some() || !self.windowing.is_sliding();
             let Some(key) = batch.key(row).filter(|_| moves_time) else {
@@ -144,8 +149,8 @@ impl WindowAggregator {
             clock.write(stores, &self.times)?;
         }
         let mut rows = outcome.rows.finish();
-        if self.olds {
-            rows = rows.with_olds(outcome.olds.finish())?;
+        if let Some(mut olds) = outcome.olds {
+            rows = rows.with_olds(olds.finish())?;
         }
         Ok(Windowed {
             applied: Applied {

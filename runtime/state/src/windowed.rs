@@ -28,6 +28,18 @@ pub struct WindowedKey<'a> {
     pub sequence: u32,
 }
 
+impl<'a> WindowedKey<'a> {
+    /// Of a window that is known by its start.
+    pub fn at(key: &'a [u8], start: i64) -> Self {
+        Self {
+            key,
+            start,
+            end: start,
+            sequence: 0,
+        }
+    }
+}
+
 fn time(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }
@@ -91,10 +103,8 @@ impl Layout {
                 let (key, number) = last(rest, 4)?;
                 let start = time(first)?;
                 Some(WindowedKey {
-                    key,
-                    start,
-                    end: start,
                     sequence: sequence(number)?,
+                    ..WindowedKey::at(key, start)
                 })
             }
             Self::KeyedWindow { .. } => self.read_changelog(rest),
@@ -110,10 +120,8 @@ impl Layout {
                 let (key, start) = last(rest, 8)?;
                 let start = time(start)?;
                 Some(WindowedKey {
-                    key,
-                    start,
-                    end: start,
                     sequence: sequence(number)?,
+                    ..WindowedKey::at(key, start)
                 })
             }
             Self::Session { .. } => {
@@ -136,12 +144,7 @@ impl Layout {
         }
         let (key, start) = last(wire, 8)?;
         let start = time(start)?;
-        Some(WindowedKey {
-            key,
-            start,
-            end: start,
-            sequence: 0,
-        })
+        Some(WindowedKey::at(key, start))
     }
 
     /// The changelog's key.

@@ -257,12 +257,7 @@ impl WindowAggregator {
         clock: &mut Clock,
         outcome: &mut Outcome,
     ) -> Result<(), RowFault> {
-        let window = WindowedKey {
-            key: at.row.key,
-            start: made.start,
-            end: made.start,
-            sequence: 0,
-        };
+        let window = WindowedKey::at(at.row.key, made.start);
         let mut key = Vec::new();
         self.layout.write(&window, &mut key);
         let stored = join(made.time, &made.aggregate);
@@ -310,14 +305,8 @@ impl WindowAggregator {
         })?;
         closed.sort();
         for (start, own, time, aggregate) in &closed {
-            let window = WindowedKey {
-                key: own,
-                start: *start,
-                end: *start,
-                sequence: 0,
-            };
             let mut wire = Vec::with_capacity(own.len() + 8);
-            self.layout.write_wire(&window, &mut wire);
+            self.layout.write_wire(&WindowedKey::at(own, *start), &mut wire);
             outcome.push(row, &wire, Some(aggregate), *time, None);
         }
         (clock.closed, clock.next) = (last, next);

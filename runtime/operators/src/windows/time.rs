@@ -67,12 +67,7 @@ impl WindowAggregator {
         clock: &mut Clock,
         outcome: &mut Outcome,
     ) -> Result<(), RowFault> {
-        let window = WindowedKey {
-            key: row.key,
-            start,
-            end: start,
-            sequence: 0,
-        };
+        let window = WindowedKey::at(row.key, start);
         let mut key = std::mem::take(&mut outcome.scratch);
         key.clear();
         self.layout.write(&window, &mut key);
