@@ -9,8 +9,6 @@ use crate::reader::{Reader, Text};
 use crate::sinks;
 use crate::tree::{Kind, Span, Table};
 
-pub const NAME_A_TOPIC: &str = "say `dead-letters = \"TOPIC\"` in `[defaults]`";
-
 /// `dead-letters = "TOPIC"`, or `{ topic = "TOPIC", create = { partitions = N } }`.
 #[derive(Debug)]
 pub struct DeadLettersPart {
@@ -81,21 +79,24 @@ impl Builder<'_> {
     }
 
     pub(crate) fn check_dead_letters(&mut self, step: &StepPart) {
-        if let (Some(span), None) = (&step.dead_letter_span, &self.file.dead_letters) {
-            let message = format!(
-                "step `{}` sends failures to dead letters, and no topic is named for them",
-                step.name.text
-            );
-            // Once: the same default may stand for many steps.
-            let problem = Diagnostic::at(Code::MissingKey, span, message).hint(NAME_A_TOPIC);
-            if !self
-                .reader
-                .problems
-                .iter()
-                .any(|other| other.code == Code::MissingKey && other.place == problem.place)
-            {
-                self.reader.report(problem);
-            }
+        if let Some(span) = &step.dead_letter_span {
+            let what = format!("step `{}` sends failures", step.name.text);
+            self.check_letters_have_a_topic(span, &what);
+        }
+    }
+
+    /// `what` goes to dead letters, as the file says at `span`.
+    pub(crate) fn check_letters_have_a_topic(&mut self, span: &Span, what: &str) {
+        if self.file.dead_letters.is_some() {
+            return;
+        }
+        let hint = "say `dead-letters = \"TOPIC\"` in `[defaults]`";
+        let message = format!("{what} to dead letters, and no topic is named for them");
+        // Once: the same default may stand for many steps.
+        let problem = Diagnostic::at(Code::MissingKey, span, message).hint(hint);
+        let same = |other: &Diagnostic| other.code == Code::MissingKey && other.place == problem.place;
+        if !self.reader.problems.iter().any(same) {
+            self.reader.report(problem);
         }
     }
 }

@@ -4,7 +4,6 @@ use topology::{Format, InvalidTime, Selector, TimeForm, TimeOf, Timestamps};
 
 use crate::build::Builder;
 use crate::diagnostics::{Code, Diagnostic, meant};
-use crate::failures;
 use crate::file::{self, Part, SourcePart};
 use crate::reader::{Reader, Text};
 use crate::tree::{Kind, Span, Table};
@@ -148,13 +147,5 @@ impl Builder<'_> {
         let hint = format!("say what it is at the source: `{} = \"string\"`", part.selector.word());
         self.reader
             .report(Diagnostic::at(Code::FormatMismatch, &part.span, message).hint(hint));
-    }
-
-    fn check_letters_have_a_topic(&mut self, span: &Span, what: &str) {
-        if self.file.dead_letters.is_none() {
-            let message = format!("{what} to dead letters, and no topic is named for them");
-            let problem = Diagnostic::at(Code::MissingKey, span, message);
-            self.reader.report(problem.hint(failures::NAME_A_TOPIC));
-        }
     }
 }

@@ -333,19 +333,7 @@ impl Task {
                 if self.plan.dead_letters.is_none() || self.rejected > self.options.dead_letters_per_commit_max {
                     return Err(rejected(origin, reason));
                 }
-                let pipeline = Arc::clone(&self.plan.pipeline);
-                let cause = Cause {
-                    pipeline: &pipeline,
-                    task: self.id,
-                    at: wall_time,
-                    stage: "production",
-                    reason: &reason,
-                    backtrace: "",
-                    module: "",
-                    step: "",
-                    origin,
-                };
-                self.send_dead_letter(&run, &cause)?;
+                self.send_head_letter(&run, "production", &reason, "")?;
             }
         }
         self.leave_out(&counts);
@@ -363,19 +351,7 @@ impl Task {
         match invalid {
             InvalidTime::Skip => {}
             InvalidTime::DeadLetter if self.plan.dead_letters.is_some() => {
-                let (pipeline, step) = (Arc::clone(&self.plan.pipeline), self.step(node));
-                let cause = Cause {
-                    pipeline: &pipeline,
-                    task: self.id,
-                    at: wall_time,
-                    stage: "deserialization",
-                    reason: &reason,
-                    backtrace: "",
-                    module: "",
-                    step: &step,
-                    origin,
-                };
-                self.send_dead_letter(&run, &cause)?;
+                self.send_head_letter(&run, "deserialization", &reason, &self.step(node))?;
             }
             InvalidTime::Fail | InvalidTime::PartitionTime | InvalidTime::DeadLetter => {
                 return Err(self.stop(node, origin, Failure::Guest(reason)));
@@ -386,6 +362,23 @@ impl Task {
             counts.dropped += 1;
         }
         Ok(())
+    }
+
+    /// The dead letter of a record that was not processed at all: no module had it.
+    fn send_head_letter(&mut self, run: &Run, stage: &'static str, reason: &str, step: &str) -> Result<(), Error> {
+        let pipeline = Arc::clone(&self.plan.pipeline);
+        let cause = Cause {
+            pipeline: &pipeline,
+            task: self.id,
+            at: run.wall_time,
+            stage,
+            reason,
+            backtrace: "",
+            module: "",
+            step,
+            origin: run.origin.as_ref().and_then(|o| o.get(0, &self.plan.sources)),
+        };
+        self.send_dead_letter(run, &cause)
     }
 
     /// The record at the head of a queue, as a run of its own.
