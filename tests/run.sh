@@ -59,7 +59,9 @@ for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich fraud/d
   "$WASMILL_BIN" test "$folder"
   (cd "examples/$example" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests cargo test --quiet)
 done
-for example in sessions flights earthquakes; do "$WASMILL_BIN" test "examples/$example"; done
+for example in sessions flights earthquakes; do
+  "$WASMILL_BIN" test "examples/$example"
+done
 
 section "a broker"
 if [[ -n ${WASMILL_KAFKA:-} ]]; then

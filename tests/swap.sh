@@ -13,10 +13,6 @@ export WASMILL_BIN=$CARGO_TARGET_DIR/debug/wasmill
 export WASMILL_GUESTS=${WASMILL_GUESTS:-$CARGO_TARGET_DIR/guest-components}
 bash tests/guests/stamps.sh
 
-if [[ -z ${WASMILL_KAFKA:-} ]]; then
-  kafka_dir=$(mktemp -d)
-  trap 'bash tests/kafka/kafka.sh stop "$kafka_dir" || true; rm -rf "$kafka_dir"' EXIT
-  WASMILL_KAFKA=$(bash tests/kafka/kafka.sh start --port "${WASMILL_KAFKA_PORT:-29292}" "$kafka_dir")
-  export WASMILL_KAFKA
-fi
+# shellcheck source=kafka/use.sh
+source tests/kafka/use.sh
 "$CARGO_TARGET_DIR/debug/swaps" "$@"

@@ -7,9 +7,11 @@
 
 pub mod chaos;
 pub mod fire;
+pub mod load;
 pub mod node;
 pub mod place;
 pub mod swaps;
+pub mod tail;
 pub mod told;
 pub mod web;
 

@@ -2,10 +2,8 @@
 //! record which version made it, and in the counts whether state was kept.
 
 pub mod acts;
-pub mod load;
 pub mod reader;
 pub mod stage;
 
-pub use load::Load;
 pub use reader::Reader;
 pub use stage::Stage;

@@ -3,14 +3,13 @@
 //! reader checks every update: exactly-once, those of each key are 1, 2, …, n.
 
 mod events;
-mod load;
 mod updates;
 
+use crate::load::{Load, Shape};
 use crate::node::{Broker, Node, STOP, Setup, TASKS};
 use crate::place::unique;
 use crate::within;
 use events::Event;
-use load::Load;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -19,11 +18,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use updates::Reader;
+use updates::{Reader, Seen};
 
 pub use crate::fire::Guarantee;
 
 const PARTITIONS: i32 = 8;
+/// Keys of the source.
+const SPREAD: u64 = 977;
 /// Nodes that are there at the beginning and at the end.
 const NODES: usize = 3;
 /// From the last record to its update, restores and sessions of the last event included.
@@ -132,37 +133,42 @@ pub fn run(
     let file = dir.join("pipeline.toml");
     fs::write(&file, text(&name, &input, &output, plan.guarantee)).unwrap();
     first.ask(&["apply", "--yes", &file.display().to_string()]).done();
-    let reader = Reader::start(&**broker, &output, PARTITIONS);
-    let load = Load::start(&**broker, &input, PARTITIONS, plan.keys, plan.rate);
-    let flows = within(TASKS, || (reader.records() > 0).then_some(()));
+    let reader = Reader::start(&**broker, &output, PARTITIONS, Seen::default());
+    let shape = Shape {
+        topic: input.clone(),
+        partitions: PARTITIONS,
+        keys: plan.keys,
+    };
+    let load = Load::start(&**broker, shape, content, plan.rate, 0);
+    let flows = within(TASKS, || (reader.seen().records() > 0).then_some(()));
     assert!(flows.is_some(), "nothing is counted:\n{}", cluster.nodes[&0].log());
     let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
     for number in 1..=plan.events {
         let (event, rest) = events::draw(&mut random, NODES);
-        reader.measure();
+        reader.seen().measure();
         let began = Instant::now();
         cluster.happen(&event);
         std::thread::sleep(rest);
         (cluster.say)(format!(
             "{number:2}. {event}; over {:.1} s the longest time without an update of a partition was {} ms",
             began.elapsed().as_secs_f64(),
-            reader.longest_pause().as_millis()
+            reader.seen().longest_pause().as_millis()
         ));
     }
     let (sent, ran) = load.end();
     let last = Instant::now();
-    let counted = within(FINISH, || (reader.keys_counted() >= sent).then_some(()));
+    let counted = within(FINISH, || (reader.seen().counted() >= sent).then_some(()));
     (cluster.say)(format!(
         "{sent} records in {:.0} s; {} updates read, the last one {:.1} s after the last record",
         ran.as_secs_f64(),
-        reader.records(),
+        reader.seen().records(),
         last.elapsed().as_secs_f64()
     ));
     // What comes late would be there twice.
     std::thread::sleep(Duration::from_secs(2));
-    let mut wrongs = reader.wrongs(sent, plan.keys, plan.guarantee);
+    let mut wrongs = reader.seen().wrongs(sent, plan.keys, plan.guarantee);
     if counted.is_none() {
-        wrongs.push(format!("of {sent} records {} are counted", reader.keys_counted()));
+        wrongs.push(format!("of {sent} records {} are counted", reader.seen().counted()));
         wrongs.extend(cluster.nodes.iter().map(|(number, node)| {
             let status = node.pipeline(&name).unwrap_or_default();
             format!("node {number} says {}", status["tasks"])
@@ -173,6 +179,11 @@ pub fn run(
         wrongs.extend(log.lines().filter(|line| line.contains("panicked")).map(str::to_owned));
     }
     wrongs
+}
+
+/// Record n is to be counted under `k` and n modulo the number of keys; its own key only spreads it over the source.
+fn content(number: u64, shape: &Shape) -> (String, String) {
+    (format!("s{}", number % SPREAD), format!("k{}", number % shape.keys))
 }
 
 fn text(name: &str, input: &str, output: &str, guarantee: Guarantee) -> String {

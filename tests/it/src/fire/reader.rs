@@ -17,6 +17,16 @@ pub struct Updates {
 }
 
 impl Updates {
+    /// The next update of `key`; `place` says where it stands.
+    pub fn count(&mut self, key: &str, count: u64, place: impl FnOnce() -> String) {
+        let last = self.last.entry(key.to_owned()).or_insert(0);
+        if count != *last + 1 && self.jumps.len() < JUMPS_MAX {
+            self.jumps.push(format!("`{key}`: {count} after {last} at {}", place()));
+        }
+        *last = count;
+        self.records += 1;
+    }
+
     fn take(&mut self, record: &serde_json::Value) {
         let key = record["key"]
             .as_str()
@@ -24,13 +34,9 @@ impl Updates {
         let count = record["value"]
             .as_u64()
             .unwrap_or_else(|| panic!("a value that is no count: {record}"));
-        let last = self.last.entry(key.to_owned()).or_insert(0);
-        if count != *last + 1 && self.jumps.len() < JUMPS_MAX {
-            let place = format!("partition {} offset {}", record["partition"], record["offset"]);
-            self.jumps.push(format!("`{key}`: {count} after {last} at {place}"));
-        }
-        *last = count;
-        self.records += 1;
+        self.count(key, count, || {
+            format!("partition {} offset {}", record["partition"], record["offset"])
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a hot swap must show, one act each, with its figures.
 
-use super::{Load, Reader, Stage};
+use super::{Reader, Stage};
+use crate::load::{Load, Shape};
 use crate::node::{self, Node, Setup};
 use crate::within;
 use broker::Broker;
@@ -49,7 +50,12 @@ impl Scene {
         let setup = Setup::new(dir, &node::Broker::Kafka(given.address.to_owned()));
         let stage = Stage::new(setup, partitions);
         let node = stage.begin(versions)?;
-        let load = Load::start(&*given.broker, &stage.input(), partitions, keys, given.rate, 0);
+        let shape = Shape {
+            topic: stage.input(),
+            partitions,
+            keys,
+        };
+        let load = Load::start(&*given.broker, shape, content, given.rate, 0);
         let reader = Reader::start(&*given.broker, &stage.output(), partitions);
         let scene = Self {
             stage,
@@ -81,6 +87,11 @@ impl Scene {
         drop(self.node.end());
         (end, end as f64 / ran.as_secs_f64(), self.reader)
     }
+}
+
+/// Record n has the key `k` and n modulo the number of keys, and n as its value.
+fn content(number: u64, shape: &Shape) -> (String, String) {
+    (format!("k{}", number % shape.keys), number.to_string())
 }
 
 fn ms(time: Duration) -> u128 {
@@ -132,8 +143,7 @@ pub fn under_load(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
         }
     }
     many(given, &scene, &mut wrongs);
-    let (end, rate, reader) = scene.end(&mut wrongs);
-    reader.end();
+    let (end, rate, _) = scene.end(&mut wrongs);
     (given.say)(format!(
         "{end} records at {rate:.0} records/s, each once, counts without a gap: {}",
         wrongs.is_empty()
@@ -238,7 +248,6 @@ pub fn taken_back(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     if reader.of_version("8-traps-late") == 0 {
         wrongs.push("8-traps-late never came past its probation".to_owned());
     }
-    reader.end();
     wrongs
 }
 
@@ -291,12 +300,11 @@ pub fn migrated(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
         wrongs.push("the migration was not brought to its end".to_owned());
     }
     scene.flows();
-    let (end, _, reader) = scene.end(&mut wrongs);
+    let (end, _, _) = scene.end(&mut wrongs);
     (given.say)(format!(
         "{end} records of {keys} keys, counts without a gap: {}",
         wrongs.is_empty()
     ));
-    reader.end();
     wrongs
 }
 
@@ -337,8 +345,7 @@ pub fn killed(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
         }
         scene.flows();
     }
-    let (end, _, reader) = scene.end(&mut wrongs);
-    reader.end();
+    let (end, _, _) = scene.end(&mut wrongs);
     (given.say)(format!("{end} records, each once: {}", wrongs.is_empty()));
     wrongs
 }
@@ -369,8 +376,7 @@ pub fn tried(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     }
     scene.node.ask(&["rollback", &scene.stage.name]).done();
     shadowed(given, &scene, &mut wrongs);
-    let (_, _, reader) = scene.end(&mut wrongs);
-    reader.end();
+    scene.end(&mut wrongs);
     wrongs
 }
 

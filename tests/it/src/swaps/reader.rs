@@ -1,11 +1,9 @@
 //! A read-committed reader that takes in the stamped records as they come, and says what is wrong with them.
 
-use broker::{Broker, ConsumerOptions, Isolation};
-use record::{Fetched, TopicPartition};
+use crate::tail::{Tail, Takes};
+use broker::Broker;
+use record::Fetched;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Wrong records that are told; one fault makes many.
@@ -36,39 +34,13 @@ struct Seen {
 }
 
 /// See the module's page.
-pub struct Reader {
-    seen: Arc<Mutex<Seen>>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
+pub struct Reader(Tail<Seen>);
 
 impl Seen {
     fn wrong(&mut self, text: String) {
         if self.wrongs.len() < WRONGS_MAX {
             self.wrongs.push(text);
         }
-    }
-
-    fn take(&mut self, fetched: &Fetched, at: Instant) {
-        let number = fetched.partition.partition;
-        for (row, offset) in fetched.offsets.iter().enumerate() {
-            let key = String::from_utf8_lossy(fetched.records.key(row).unwrap_or_default()).into_owned();
-            let value = String::from_utf8_lossy(fetched.records.value(row).unwrap_or_default()).into_owned();
-            let words: Vec<&str> = value.splitn(3, ' ').collect();
-            let [version, count, said] = words[..] else {
-                self.wrong(format!("`{value}` at {number}-{offset} is no stamped record"));
-                continue;
-            };
-            self.record(number, *offset, &key, version, count.parse().unwrap_or(0), said);
-        }
-        let partition = self.partitions.entry(number).or_insert_with(|| Partition {
-            last_at: at,
-            pause: Duration::ZERO,
-            version: String::new(),
-            versions: Vec::new(),
-        });
-        partition.pause = partition.pause.max(at - partition.last_at);
-        partition.last_at = at;
     }
 
     fn record(&mut self, partition: i32, offset: i64, key: &str, version: &str, count: u64, said: &str) {
@@ -110,49 +82,49 @@ impl Seen {
     }
 }
 
+impl Takes for Seen {
+    fn take(&mut self, fetched: &Fetched, at: Instant) {
+        let number = fetched.partition.partition;
+        for (row, offset) in fetched.offsets.iter().enumerate() {
+            let key = String::from_utf8_lossy(fetched.records.key(row).unwrap_or_default()).into_owned();
+            let value = String::from_utf8_lossy(fetched.records.value(row).unwrap_or_default()).into_owned();
+            let words: Vec<&str> = value.splitn(3, ' ').collect();
+            let [version, count, said] = words[..] else {
+                self.wrong(format!("`{value}` at {number}-{offset} is no stamped record"));
+                continue;
+            };
+            self.record(number, *offset, &key, version, count.parse().unwrap_or(0), said);
+        }
+        let partition = self.partitions.entry(number).or_insert_with(|| Partition {
+            last_at: at,
+            pause: Duration::ZERO,
+            version: String::new(),
+            versions: Vec::new(),
+        });
+        partition.pause = partition.pause.max(at - partition.last_at);
+        partition.last_at = at;
+    }
+}
+
 impl Reader {
     /// Reads all partitions of `topic` from their beginnings.
     pub fn start(broker: &dyn Broker, topic: &str, partitions: i32) -> Self {
-        let mut consumer = broker
-            .consumer(&ConsumerOptions {
-                group: None,
-                client_id: "reader".into(),
-                isolation: Isolation::ReadCommitted,
-                queue_bytes_max: 32 << 20,
-                headers: false,
-            })
-            .unwrap();
-        let all: Vec<_> = (0..partitions).map(|p| (TopicPartition::new(topic, p), 0)).collect();
-        consumer.assign(&all).unwrap();
-        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
-        let (shared, stopped) = (seen.clone(), stop.clone());
-        let thread = std::thread::spawn(move || {
-            let mut fetched: Vec<Fetched> = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
-                consumer.poll(Duration::from_millis(20), 10_000, &mut fetched).unwrap();
-                let at = Instant::now();
-                let mut seen = shared.lock().unwrap();
-                for batch in fetched.drain(..) {
-                    seen.take(&batch, at);
-                }
-            }
-        });
-        Self { seen, stop, thread }
+        Self(Tail::start(broker, topic, partitions, Seen::default()))
     }
 
     pub fn records(&self) -> u64 {
-        self.seen.lock().unwrap().records
+        self.0.seen().records
     }
 
     /// Records that this version made.
     pub fn of_version(&self, version: &str) -> u64 {
-        self.seen.lock().unwrap().by_version.get(version).copied().unwrap_or(0)
+        self.0.seen().by_version.get(version).copied().unwrap_or(0)
     }
 
     /// Pauses count from now on.
     pub fn measure(&self) {
         let now = Instant::now();
-        for partition in self.seen.lock().unwrap().partitions.values_mut() {
+        for partition in self.0.seen().partitions.values_mut() {
             partition.pause = Duration::ZERO;
             partition.last_at = now;
         }
@@ -160,28 +132,28 @@ impl Reader {
 
     /// The longest pause of any partition since [`Reader::measure`], one that goes on included.
     pub fn longest_pause(&self) -> Duration {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.0.seen();
         let pauses = seen.partitions.values().map(|p| p.pause.max(p.last_at.elapsed()));
         pauses.max().unwrap_or_default()
     }
 
     /// Per partition: the versions in the order of their records, each once for each stretch.
     pub fn stretches(&self) -> BTreeMap<i32, Vec<String>> {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.0.seen();
         let names = |p: &Partition| p.versions.iter().map(|(version, _)| version.clone()).collect();
         seen.partitions.iter().map(|(number, p)| (*number, names(p))).collect()
     }
 
     /// First and last offset of a version, by partition.
     pub fn spans(&self, version: &str) -> BTreeMap<i32, (i64, i64)> {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.0.seen();
         let of = seen.spans.iter().filter(|((v, _), _)| v == version);
         of.map(|((_, partition), span)| (*partition, *span)).collect()
     }
 
     /// What is wrong with records `0..end`, of which each must have come once. Empty when nothing is.
     pub fn wrongs(&self, end: u64) -> Vec<String> {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.0.seen();
         let mut wrongs = seen.wrongs.clone();
         let missing: Vec<u64> = (0..end)
             .filter(|n| seen.times.get(*n as usize).is_none_or(|t| *t == 0))
@@ -202,10 +174,5 @@ impl Reader {
             }
         }
         wrongs
-    }
-
-    pub fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
     }
 }

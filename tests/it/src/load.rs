@@ -1,4 +1,4 @@
-//! Records at a steady pace, numbered: record n has the key `k` and n modulo the number of keys, and n as its value.
+//! Records at a steady pace, numbered.
 
 use broker::{Broker, Partitioning, Producer, ProducerOptions};
 use record::BatchBuilder;
@@ -11,6 +11,20 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(10);
 /// Until the last of them is delivered.
 const FLUSH: Duration = Duration::from_secs(30);
+/// Of record 0, in milliseconds; each of the others comes one later.
+const TIME: i64 = 1_700_000_000_000;
+
+/// Key and value of the record of a number.
+pub type Content = fn(u64, &Shape) -> (String, String);
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub topic: String,
+    pub partitions: i32,
+    /// How many keys there are.
+    pub keys: u64,
+}
 
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -20,8 +34,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// `rate` records a second into `topic` by key, from number `first` on, until [`Load::end`].
-    pub fn start(broker: &dyn Broker, topic: &str, partitions: i32, keys: u64, rate: u64, first: u64) -> Self {
+    /// `rate` records a second, from number `first` on, until [`Load::end`].
+    pub fn start(broker: &dyn Broker, shape: Shape, content: Content, rate: u64, first: u64) -> Self {
         let mut producer = broker
             .producer(&ProducerOptions {
                 client_id: "load".into(),
@@ -33,13 +47,13 @@ impl Load {
             .unwrap();
         producer.init().unwrap();
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
-        let (stopped, counted, topic) = (stop.clone(), sent.clone(), topic.to_owned());
+        let (stopped, counted) = (stop.clone(), sent.clone());
         let thread = std::thread::spawn(move || {
             let began = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
                 let due = first + (began.elapsed().as_secs_f64() * rate as f64) as u64;
                 let from = counted.load(Ordering::Relaxed);
-                send(&mut *producer, &topic, partitions, keys, from..due);
+                send(&mut *producer, &shape, content, from..due);
                 counted.store(due.max(from), Ordering::Relaxed);
                 std::thread::sleep(TICK);
             }
@@ -71,21 +85,18 @@ impl Load {
     }
 }
 
-fn send(producer: &mut dyn Producer, topic: &str, count: i32, keys: u64, numbers: std::ops::Range<u64>) {
+fn send(producer: &mut dyn Producer, shape: &Shape, content: Content, numbers: std::ops::Range<u64>) {
     if numbers.is_empty() {
         return;
     }
     let mut rows = BatchBuilder::default();
     for number in numbers {
-        let (key, value) = (format!("k{}", number % keys), number.to_string());
-        rows.push(
-            Some(key.as_bytes()),
-            Some(value.as_bytes()),
-            1_700_000_000_000 + number as i64,
-        );
+        let (key, value) = content(number, shape);
+        rows.push(Some(key.as_bytes()), Some(value.as_bytes()), TIME + number as i64);
     }
-    producer
-        .send(topic, Partitioning::ByKey { count }, &rows.finish(), 0)
-        .unwrap();
+    let to = Partitioning::ByKey {
+        count: shape.partitions,
+    };
+    producer.send(&shape.topic, to, &rows.finish(), 0).unwrap();
     producer.poll();
 }
