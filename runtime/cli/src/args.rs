@@ -409,6 +409,9 @@ pub struct QueryArgs {
     /// End of a range, not included
     #[arg(long)]
     pub upper: Option<String>,
+    /// Only an answer that reflects the store's input up to there, not included: TOPIC-PARTITION:OFFSET (repeatable)
+    #[arg(long, value_name = "POSITION")]
+    pub at_least: Vec<String>,
     /// Entries at most; 0 = all
     #[arg(long, default_value_t = 100)]
     pub limit: usize,

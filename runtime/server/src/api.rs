@@ -300,12 +300,42 @@ pub struct QueryRequest {
     /// `next` of the last page.
     #[serde(default)]
     pub after: Option<String>,
+    /// `TOPIC-PARTITION:OFFSET,…` of what the store's tasks read: the answer reflects everything below, or says that the
+    /// state is behind. As Kafka Streams' position bound.
+    #[serde(default)]
+    pub at_least: Option<String>,
+    /// `0,3,…`: only these, and only from the node that is asked. Without, it asks the nodes that hold them.
+    #[serde(default)]
+    pub partitions: Option<String>,
+}
+
+impl QueryRequest {
+    /// As they stand in a URL.
+    pub fn words(&self) -> Vec<(&'static str, String)> {
+        let texts = [
+            ("key", &self.key),
+            ("prefix", &self.prefix),
+            ("lower", &self.lower),
+            ("upper", &self.upper),
+            ("after", &self.after),
+            ("at-least", &self.at_least),
+            ("partitions", &self.partitions),
+        ];
+        let given = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
+        given
+            .chain(self.limit.map(|limit| ("limit", limit.to_string())))
+            .collect()
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct QueryAnswer {
     pub entries: Vec<StoreEntry>,
+    /// What the tasks that were asked had read: `TOPIC-PARTITION` and the offset of the next record. The entries reflect
+    /// everything below, and nothing beyond.
+    #[serde(default)]
+    pub positions: BTreeMap<String, i64>,
     /// There is more; `after` of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -32,6 +32,8 @@ pub struct Config {
     pub node: String,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    /// `host:port` under which other nodes of the cluster reach `listen`; empty: as it is.
+    pub advertise: String,
     /// The file whose first line everybody must show who asks over REST; empty: nobody is asked. `WASMILL_TOKEN` goes
     /// before it.
     pub token_file: PathBuf,
@@ -76,6 +78,8 @@ pub struct Tls {
     /// The node's certificate, and those between it and an authority.
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Authorities of the other nodes' certificates; empty: those in `cert`.
+    pub ca: PathBuf,
 }
 
 impl Tls {
@@ -91,6 +95,7 @@ impl Default for Config {
             node: "node-1".into(),
             data_dir: PathBuf::from(".wasmill"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            advertise: String::new(),
             token_file: PathBuf::new(),
             insecure: false,
             tls: Tls::default(),
@@ -129,6 +134,14 @@ impl Config {
             cause,
         })?;
         Self::parse(&text, path)
+    }
+
+    /// What other nodes are told; `None` where `listen` is no address of its own.
+    pub(crate) fn advertised(&self) -> Option<String> {
+        if !self.advertise.is_empty() {
+            return Some(self.advertise.clone());
+        }
+        (!self.listen.ip().is_unspecified()).then(|| self.listen.to_string())
     }
 
     pub(crate) fn outbound(&self) -> outbound::Options {

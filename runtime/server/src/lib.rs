@@ -32,6 +32,8 @@ use topology::Topology;
 
 /// How long requests that run may take to end at a stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long answers that are ready may take to be read; those that go on for ever are cut off then.
+const ANSWERS: Duration = Duration::from_millis(500);
 
 /// A running node with its REST interface.
 pub struct Server {
@@ -40,6 +42,8 @@ pub struct Server {
     address: SocketAddr,
     secure: bool,
     stop: watch::Sender<bool>,
+    /// Ends after `stop`, when every answer is read.
+    served: tokio::task::JoinHandle<()>,
     watcher: std::thread::JoinHandle<()>,
 }
 
@@ -71,7 +75,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let router = rest::router(node.clone(), token);
         let secure = tls.is_some();
-        runtime.spawn(async move {
+        let served = runtime.spawn(async move {
             let mut stopped = stopped;
             let shutdown = async move {
                 // An error means that the server is gone, which ends this too.
@@ -99,6 +103,7 @@ impl Server {
             address,
             secure,
             stop,
+            served,
             watcher,
         })
     }
@@ -159,6 +164,10 @@ impl Server {
         self.watcher.thread().unpark();
         if self.watcher.join().is_err() {
             tracing::error!("the watcher panicked");
+        }
+        let answered = async { tokio::time::timeout(ANSWERS, self.served).await };
+        if self.runtime.block_on(answered).is_err() {
+            tracing::debug!("answers were cut off");
         }
         self.runtime.shutdown_timeout(DRAIN);
     }

@@ -179,6 +179,11 @@ impl Coordinator {
         &self.reader.view
     }
 
+    /// The offset below which all of it was read.
+    pub fn position(&self) -> i64 {
+        self.reader.position()
+    }
+
     /// Says that this node goes: its tasks are placed elsewhere, one release after the other.
     pub fn leave(&mut self) {
         self.state = NodeState::Leaving;

@@ -55,7 +55,11 @@ impl<T: Takes> Tail<T> {
                     // A topic that was just made has no beginning for a moment; anything else says so again.
                     assert!(error.kind == ErrorKind::OffsetOutOfRange, "{error}");
                     std::thread::sleep(AGAIN);
-                    consumer.assign(&from).unwrap();
+                    while let Err(error) = consumer.assign(&from) {
+                        // A broker may be away.
+                        assert!(error.kind == ErrorKind::Unavailable, "{error}");
+                        std::thread::sleep(AGAIN);
+                    }
                 }
                 let at = Instant::now();
                 let mut seen = shared.lock().unwrap();

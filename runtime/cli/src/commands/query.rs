@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::failure::{Code, Exit};
 use crate::show;
 use anyhow::Result;
-use server::api::{QueryAnswer, StoreEntry};
+use server::api::{QueryAnswer, QueryRequest, StoreEntry};
 
 /// Entries of one page; the node answers page by page so that no iterator stays open.
 const PAGE: usize = 10_000;
@@ -46,25 +46,21 @@ fn fetch(client: &Client, args: &QueryArgs) -> Result<Vec<StoreEntry>> {
         args.limit
     };
     let path = format!("/v1/pipelines/{}/stores/{}/entries", args.pipeline, args.store);
-    let mut query: Vec<(&str, String)> = Vec::new();
-    for (name, value) in [
-        ("key", &args.key),
-        ("prefix", &args.prefix),
-        ("lower", &args.lower),
-        ("upper", &args.upper),
-    ] {
-        query.extend(value.clone().map(|value| (name, value)));
-    }
+    let mut request = QueryRequest {
+        key: args.key.clone(),
+        prefix: args.prefix.clone(),
+        lower: args.lower.clone(),
+        upper: args.upper.clone(),
+        at_least: (!args.at_least.is_empty()).then(|| args.at_least.join(",")),
+        ..QueryRequest::default()
+    };
     let mut entries: Vec<StoreEntry> = Vec::new();
-    let mut after: Option<String> = None;
     loop {
-        let mut page = query.clone();
-        page.push(("limit", PAGE.min(limit - entries.len()).to_string()));
-        page.extend(after.take().map(|after| ("after", after)));
-        let answer: QueryAnswer = client.get(&path, &page)?;
+        request.limit = Some(PAGE.min(limit - entries.len()));
+        let answer: QueryAnswer = client.get(&path, &request.words())?;
         entries.extend(answer.entries);
-        after = answer.next;
-        if after.is_none() || entries.len() >= limit {
+        request.after = answer.next;
+        if request.after.is_none() || entries.len() >= limit {
             return Ok(entries);
         }
     }

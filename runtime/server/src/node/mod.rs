@@ -11,6 +11,7 @@ mod letters;
 mod metrics;
 mod modules;
 mod parse;
+mod peers;
 mod placed;
 mod prepare;
 mod query;
@@ -53,6 +54,8 @@ const BROKER_TRY_MAX: Duration = Duration::from_secs(3);
 const WATCH: Duration = Duration::from_millis(500);
 /// The same while a swap is under way, so that its next step is not waited for.
 const WATCH_SWAP: Duration = Duration::from_millis(50);
+/// At a leave, for tasks to be taken over; beyond it they are found ownerless.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(30);
 /// How often retention and compaction of the embedded log get a turn.
 const MAINTAIN: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,7 @@ pub struct Node {
     log: Option<local::Log>,
     sandbox: Sandbox,
     outbound: Outbound,
+    peers: peers::Peers,
     memory: rocks::Memory,
     registry: Mutex<Registry>,
     /// Modules in use or asked for, by digest.
@@ -105,6 +109,7 @@ impl Node {
         let node = Arc::new(Self {
             memory: rocks::Memory::new(config.state_memory),
             outbound: Outbound::new(runtime, config.outbound()),
+            peers: peers::Peers::new(&config)?,
             config,
             broker,
             log,
@@ -214,13 +219,15 @@ impl Node {
         }
     }
 
-    /// For good: threads commit, give their tasks up and leave the groups, so that the others take over at once; then the
-    /// process ends.
+    /// For good: tasks go to other nodes one by one, the threads leave the groups; then the process ends.
     pub fn leave(&self) {
         tracing::info!("leaving the cluster");
         self.stopping.store(true, Ordering::Relaxed);
         let mut running = std::mem::take(&mut *lock(&self.running));
-        running.values_mut().for_each(RunningPipeline::ask_to_leave);
+        running.values().for_each(RunningPipeline::ask_to_hand_over);
+        let deadline = Instant::now() + HAND_OVER_WAIT;
+        running.values().for_each(|pipeline| pipeline.await_hand_over(deadline));
+        running.values().for_each(RunningPipeline::ask_to_leave);
         running.values_mut().for_each(RunningPipeline::stop);
         self.ended.notify_one();
     }

@@ -1,19 +1,32 @@
-//! Queries of stores: committed state, task by task, in pages by key.
+//! Queries of stores: committed state, task by task, in pages by key. Whichever node is asked, each task's part comes
+//! from the node that runs it.
 
+mod read;
+mod route;
+
+use super::runner::Shared;
 use super::{Node, lock};
-use crate::api::{QueryAnswer, QueryRequest, StoreEntry};
+use crate::api::{QueryAnswer, QueryRequest};
 use crate::refusal::{Fault, Refusal};
 use crate::registry::PipelineEntry;
-use crate::text;
-use state::Bounds;
-use std::ops::Bound;
+use read::After;
+use route::{Holder, Part};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use topology::{Format, StoreKind};
 use worker::TaskSnapshot;
 
+/// No task with what was asked for runs now, there or here.
+pub(crate) const NOT_READY: &str = "store-not-ready";
+/// The state is not as far as was asked for.
+pub(crate) const BEHIND: &str = "behind";
+
 const ENTRIES_MAX: usize = 10_000;
 const ENTRIES_DEFAULT: usize = 100;
-/// Event time in front of a timestamped value.
-const TIMESTAMP_BYTES: usize = 8;
+/// A task that moves, or is behind, is asked again for so long: beyond a commit, a switch and a look at the placement.
+const PATIENCE: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a store is, and how its bytes are shown.
 struct Place {
@@ -24,6 +37,8 @@ struct Place {
     key: Format,
     value: Format,
     tasks: i32,
+    /// What the tasks read.
+    topics: Vec<String>,
 }
 
 fn place(entry: &PipelineEntry, name: &str) -> Result<Place, Refusal> {
@@ -40,6 +55,7 @@ fn place(entry: &PipelineEntry, name: &str) -> Result<Place, Refusal> {
                     key,
                     value,
                     tasks,
+                    topics: sub.topics.clone(),
                 });
             }
         }
@@ -54,31 +70,36 @@ fn place(entry: &PipelineEntry, name: &str) -> Result<Place, Refusal> {
 }
 
 impl Node {
+    /// From the nodes that run the tasks; with `partitions`, as nodes ask each other, only what runs here.
+    ///
+    /// # Errors
+    /// A pipeline, store, key or bound that is none, and tasks that do not run.
     pub fn query(&self, pipeline: &str, store: &str, request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
-        let place = place(&self.entry(pipeline)?, store)?;
-        let shared = lock(&self.running).get(pipeline).map(|running| running.shared.clone());
-        let mut tasks = shared.map(|shared| shared.snapshots()).unwrap_or_default();
-        tasks.retain(|task| task.task.sub_topology == place.sub_topology);
-        tasks.sort_by_key(|task| task.task);
-        if tasks.len() < place.tasks as usize {
-            let message = format!(
-                "{} of {} tasks with store `{store}` run here now; the others start, restore or have stopped\n\
-                 hint: `wasmill status`",
-                tasks.len(),
-                place.tasks
-            );
-            return Err(Refusal::new(Fault::Unavailable, "store-not-ready", message));
+        let entry = self.entry(pipeline)?;
+        let place = place(&entry, store)?;
+        let least = request
+            .at_least
+            .as_deref()
+            .map_or(Ok(BTreeMap::new()), |text| least(&place, text))?;
+        let asked = Asked {
+            node: self,
+            entry: &entry,
+            store,
+            place: &place,
+            request,
+            least,
+        };
+        if let Some(text) = &request.partitions {
+            return asked.here(&partitions(&place, text)?, request);
         }
-        let limit = request.limit.unwrap_or(ENTRIES_DEFAULT).clamp(1, ENTRIES_MAX);
-        match &request.key {
-            Some(key) => one(&place, &tasks, &key_bytes(&place, key)?),
-            None => page(
-                &place,
-                &tasks,
-                &bounds(&place, request)?,
-                request.after.as_deref(),
-                limit,
-            ),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match asked.everywhere() {
+                Err(refusal) if [NOT_READY, BEHIND].contains(&refusal.code) && Instant::now() < deadline => {
+                    std::thread::sleep(AGAIN);
+                }
+                answer => return answer,
+            }
         }
     }
 
@@ -96,115 +117,185 @@ impl Node {
     }
 }
 
-fn key_bytes(place: &Place, key: &str) -> Result<Vec<u8>, Refusal> {
-    let refused = |e: String| Refusal::invalid("invalid-key", format!("the key {e}"));
-    let bytes = text::encode_text(place.key, key).map_err(refused)?;
-    let Some(layout) = operators::layout(place.kind) else {
-        return Ok(bytes);
-    };
-    let parts = layout
-        .read_wire(&bytes)
-        .ok_or_else(|| refused("has no window".into()))?;
-    let mut stored = Vec::new();
-    layout.write(&parts, &mut stored);
-    Ok(stored)
+/// A query that was understood.
+struct Asked<'a> {
+    node: &'a Node,
+    entry: &'a PipelineEntry,
+    store: &'a str,
+    place: &'a Place,
+    request: &'a QueryRequest,
+    least: BTreeMap<String, i64>,
 }
 
-fn bounds(place: &Place, request: &QueryRequest) -> Result<Bounds, Refusal> {
-    let asked = [&request.prefix, &request.lower, &request.upper];
-    if operators::layout(place.kind).is_some() && asked.iter().any(|bound| bound.is_some()) {
-        let message = "a store of windows lies in the order of time: ask for a key with its window, or list it whole";
-        return Err(Refusal::invalid("invalid-key", message));
+impl Asked<'_> {
+    fn shared(&self) -> Option<Arc<Shared>> {
+        let name = &self.entry.details.topology.name;
+        lock(&self.node.running).get(name).map(|running| running.shared.clone())
     }
-    if let Some(prefix) = &request.prefix {
-        return Ok(Bounds::prefix(&key_bytes(place, prefix)?));
+
+    fn everywhere(&self) -> Result<QueryAnswer, Refusal> {
+        let holders = route::holders(&self.node.config.node, self.entry, self.place, self.shared().as_deref());
+        if self.request.key.is_some() {
+            let mut all = QueryAnswer::default();
+            for part in route::parts(holders, true) {
+                let answer = self.part(&part, self.request.clone())?;
+                all.entries.extend(answer.entries);
+                all.positions.extend(answer.positions);
+            }
+            all.entries.sort_by_key(|entry| entry.partition);
+            return Ok(all);
+        }
+        self.page(&route::parts(holders, false))
     }
-    let lower = request.lower.as_deref().map(|key| key_bytes(place, key)).transpose()?;
-    let upper = request.upper.as_deref().map(|key| key_bytes(place, key)).transpose()?;
-    Ok(Bounds {
-        lower: lower.map_or(Bound::Unbounded, Bound::Included),
-        upper: upper.map_or(Bound::Unbounded, Bound::Excluded),
+
+    /// A page that may reach over several nodes.
+    fn page(&self, parts: &[Part]) -> Result<QueryAnswer, Refusal> {
+        let limit = limit(self.request);
+        let after = self.request.after.as_deref().map(After::parse).transpose()?;
+        let mut all = QueryAnswer::default();
+        for part in parts {
+            let (Some(first), Some(last)) = (part.partitions.first(), part.partitions.last()) else {
+                continue;
+            };
+            if after.as_ref().is_some_and(|after| after.partition > *last) {
+                continue;
+            }
+            if all.entries.len() >= limit {
+                all.next = Some(first.to_string());
+                return Ok(all);
+            }
+            let request = QueryRequest {
+                limit: Some(limit - all.entries.len()),
+                after: self
+                    .request
+                    .after
+                    .clone()
+                    .filter(|_| after.as_ref().is_some_and(|after| after.partition >= *first)),
+                ..self.request.clone()
+            };
+            let answer = self.part(part, request)?;
+            all.entries.extend(answer.entries);
+            all.positions.extend(answer.positions);
+            if answer.next.is_some() {
+                all.next = answer.next;
+                return Ok(all);
+            }
+        }
+        Ok(all)
+    }
+
+    fn part(&self, part: &Part, request: QueryRequest) -> Result<QueryAnswer, Refusal> {
+        match &part.holder {
+            Holder::Here => self.here(&part.partitions, &request),
+            Holder::There(peer) => {
+                let numbers: Vec<String> = part.partitions.iter().map(i32::to_string).collect();
+                let request = QueryRequest {
+                    partitions: Some(numbers.join(",")),
+                    ..request
+                };
+                let name = &self.entry.details.topology.name;
+                self.node.peers.query(peer, (name, self.store), &request)
+            }
+            Holder::Hidden(node) => {
+                let message = format!(
+                    "node `{node}` holds what was asked for and does not say where it answers\n\
+                     hint: set `advertise` in its node.toml"
+                );
+                Err(Refusal::new(Fault::Unavailable, NOT_READY, message))
+            }
+        }
+    }
+
+    /// What tasks of this process have committed.
+    fn here(&self, partitions: &[i32], request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
+        let shared = self.shared();
+        if let Some(shared) = &shared
+            && !shared.is_proven(self.node.config.session_timeout)
+        {
+            // Others may have taken its tasks over, and gone on.
+            let message = format!(
+                "node `{}` has not heard of its group for a session, so what it holds may be old\n\
+                 hint: `wasmill status`",
+                self.node.config.node
+            );
+            return Err(Refusal::new(Fault::Unavailable, NOT_READY, message));
+        }
+        let mut tasks = shared.map(|shared| shared.snapshots()).unwrap_or_default();
+        tasks.retain(|t| t.task.sub_topology == self.place.sub_topology && partitions.contains(&t.task.partition));
+        tasks.sort_by_key(|task| task.task);
+        self.check_here(partitions, &tasks)?;
+        let mut answer = match &request.key {
+            Some(key) => read::one(self.place, &tasks, &read::key_bytes(self.place, key)?),
+            None => {
+                let bounds = read::bounds(self.place, request)?;
+                read::page(self.place, &tasks, &bounds, request.after.as_deref(), limit(request))
+            }
+        }?;
+        let positions = tasks.iter().flat_map(|task| &task.positions);
+        answer.positions = positions
+            .map(|(partition, next)| (partition.to_string(), *next))
+            .collect();
+        Ok(answer)
+    }
+
+    fn check_here(&self, partitions: &[i32], tasks: &[TaskSnapshot]) -> Result<(), Refusal> {
+        let lacks = |partition: &&i32| !tasks.iter().any(|task| task.task.partition == **partition);
+        let lacking: Vec<String> = partitions.iter().filter(lacks).map(i32::to_string).collect();
+        if !lacking.is_empty() {
+            let message = format!(
+                "{} of {} tasks with store `{}` do not run now (partitions {}): they start, restore, move or have stopped\n\
+                 hint: `wasmill status`",
+                lacking.len(),
+                self.place.tasks,
+                self.store,
+                lacking.join(", ")
+            );
+            return Err(Refusal::new(Fault::Unavailable, NOT_READY, message));
+        }
+        for (partition, next) in tasks.iter().flat_map(|task| &task.positions) {
+            let Some(least) = self.least.get(&partition.to_string()).filter(|least| *next < **least) else {
+                continue;
+            };
+            let message = format!("{partition} is committed up to {next}, and {least} was asked for\nhint: ask again");
+            return Err(Refusal::new(Fault::Unavailable, BEHIND, message));
+        }
+        Ok(())
+    }
+}
+
+fn limit(request: &QueryRequest) -> usize {
+    request.limit.unwrap_or(ENTRIES_DEFAULT).clamp(1, ENTRIES_MAX)
+}
+
+fn partitions(place: &Place, text: &str) -> Result<Vec<i32>, Refusal> {
+    let number = |word: &str| word.parse().ok().filter(|number| (0..place.tasks).contains(number));
+    text.split(',').map(number).collect::<Option<_>>().ok_or_else(|| {
+        let message = format!(
+            "`partitions` is `{text}`, and must name some of 0 to {}",
+            place.tasks - 1
+        );
+        Refusal::invalid("invalid-partitions", message)
     })
 }
 
-fn failed(error: state::Error) -> Refusal {
-    Refusal::ours(format!("failed to {error}"))
-}
-
-fn shown(place: &Place, partition: i32, key: &[u8], value: &[u8]) -> StoreEntry {
-    let (timestamp, value) = match value.split_at_checked(TIMESTAMP_BYTES) {
-        Some((time, value)) if place.kind.is_timestamped() => (time.try_into().ok().map(i64::from_be_bytes), value),
-        _ => (None, value),
+/// `TOPIC-PARTITION:OFFSET,…`: what an answer has to reflect.
+fn least(place: &Place, text: &str) -> Result<BTreeMap<String, i64>, Refusal> {
+    let parse = |word: &str| {
+        let (partition, offset) = word.rsplit_once(':')?;
+        let (topic, number) = partition.rsplit_once('-')?;
+        let known = place.topics.iter().any(|known| known == topic);
+        let there = number
+            .parse()
+            .is_ok_and(|number: i32| (0..place.tasks).contains(&number));
+        (known && there).then_some((partition.to_owned(), offset.parse().ok()?))
     };
-    let wire = operators::layout(place.kind).map(|layout| layout.wire(key));
-    StoreEntry {
-        key: text::decode(place.key, Some(wire.as_deref().unwrap_or(key))),
-        value: text::decode(place.value, Some(value)),
-        timestamp,
-        partition,
-    }
-}
-
-fn one(place: &Place, tasks: &[TaskSnapshot], key: &[u8]) -> Result<QueryAnswer, Refusal> {
-    let mut answer = QueryAnswer::default();
-    for task in tasks {
-        if let Some(value) = task.stores.get(place.store, key).map_err(failed)? {
-            answer.entries.push(shown(place, task.task.partition, key, &value));
-        }
-    }
-    Ok(answer)
-}
-
-/// Task after task, each in the order of its keys. `after` is `PARTITION:BASE64 OF THE LAST KEY`, or
-/// `PARTITION` when nothing of that one was given yet.
-fn page(
-    place: &Place,
-    tasks: &[TaskSnapshot],
-    bounds: &Bounds,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<QueryAnswer, Refusal> {
-    let wrong = || Refusal::invalid("invalid-page", "`after` is not what the last page gave as `next`");
-    let after: Option<(i32, Option<Vec<u8>>)> = match after.map(|text| text.split_once(':').unwrap_or((text, "-"))) {
-        Some((partition, key)) => {
-            let key = if key == "-" {
-                None
-            } else {
-                Some(text::from_base64(key).ok_or_else(wrong)?)
-            };
-            Some((partition.parse().map_err(|_| wrong())?, key))
-        }
-        None => None,
-    };
-    let mut answer = QueryAnswer::default();
-    for task in tasks {
-        let partition = task.task.partition;
-        let mut bounds = bounds.clone();
-        match &after {
-            Some((last, _)) if partition < *last => continue,
-            Some((last, Some(key))) if partition == *last => bounds.lower = Bound::Excluded(key.clone()),
-            _ => {}
-        }
-        let mut last_key: Option<Vec<u8>> = None;
-        let mut more = false;
-        task.stores
-            .scan(place.store, &bounds, false, &mut |key, value| {
-                if answer.entries.len() == limit {
-                    more = true;
-                    return false;
-                }
-                last_key = Some(key.to_vec());
-                answer.entries.push(shown(place, partition, key, value));
-                true
-            })
-            .map_err(failed)?;
-        if more {
-            answer.next = Some(match last_key {
-                Some(key) => format!("{partition}:{}", text::to_base64(&key)),
-                None => partition.to_string(),
-            });
-            return Ok(answer);
-        }
-    }
-    Ok(answer)
+    text.split(',').map(parse).collect::<Option<_>>().ok_or_else(|| {
+        let message = format!(
+            "`at-least` is `{text}`, and must be TOPIC-PARTITION:OFFSET,… of what the store's tasks read: {}; \
+             partitions 0 to {}",
+            place.topics.join(", "),
+            place.tasks - 1
+        );
+        Refusal::invalid("invalid-position", message)
+    })
 }

@@ -36,8 +36,12 @@ pub(crate) struct Shared {
     /// How the threads agree on a swap.
     ballot: Ballot,
     stop: AtomicBool,
-    /// Leave the group at the end, for a pipeline that is gone; a bounce keeps the membership.
+    /// Leave the group at the end, for a pipeline or node that is gone; a bounce keeps the membership.
     leave: AtomicBool,
+    /// Tasks go to other nodes, one release after the other.
+    hands_over: AtomicBool,
+    /// All have gone, or nobody is there to take them.
+    handed_over: AtomicBool,
     paused: AtomicBool,
     /// Milliseconds of [`clock`] at which the membership was last confirmed; -1 before.
     confirmed_at: AtomicI64,
@@ -45,8 +49,6 @@ pub(crate) struct Shared {
     pub(crate) trouble: Mutex<Option<String>>,
     /// Whether this node leads the pipeline.
     pub(crate) leads: AtomicBool,
-    /// Whether a swap is under way: only then is `view` kept fresh.
-    swapping: AtomicBool,
     /// The placement topic as the coordinator has read it.
     pub(crate) view: Mutex<placement::View>,
 }
@@ -107,11 +109,12 @@ impl Shared {
             threads: threads.into_iter().map(share).collect(),
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
+            hands_over: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             confirmed_at: AtomicI64::new(-1),
             trouble: Mutex::default(),
             leads: AtomicBool::new(false),
-            swapping: AtomicBool::new(false),
             view: Mutex::default(),
         }
     }
@@ -120,11 +123,16 @@ impl Shared {
     fn follow(&self, entry: &PipelineEntry) {
         self.paused
             .store(entry.record.state == State::Paused, Ordering::Relaxed);
-        self.swapping.store(entry.record.swap.is_some(), Ordering::Relaxed);
     }
 
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether the group has heard of this node within `session`: beyond that its tasks may be others'.
+    pub(crate) fn is_proven(&self, session: Duration) -> bool {
+        let at = self.confirmed_at.load(Ordering::Relaxed);
+        at >= 0 && clock() - at <= session.as_millis() as i64
     }
 
     /// Committed state of all tasks that run here.
@@ -228,9 +236,22 @@ impl RunningPipeline {
         self.stop();
     }
 
-    pub(crate) fn ask_to_leave(&mut self) {
+    pub(crate) fn ask_to_leave(&self) {
         self.shared.leave.store(true, Ordering::Relaxed);
         self.ask_to_stop();
+    }
+
+    /// Tasks are placed on other nodes from now on, while those that are still here work on.
+    pub(crate) fn ask_to_hand_over(&self) {
+        self.shared.hands_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until `deadline` for the last task to be released.
+    pub(crate) fn await_hand_over(&self, deadline: Instant) {
+        let done = || self.handles.is_empty() || self.shared.handed_over.load(Ordering::Relaxed);
+        while !done() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Commits, closes, and waits for it.
@@ -272,7 +293,7 @@ pub(crate) fn tasks_of(entry: &PipelineEntry) -> Vec<TaskId> {
 fn coordinator_options(node: &Node, entry: &PipelineEntry) -> coordinator::Options {
     let name = &entry.details.topology.name;
     coordinator::Options {
-        address: Some(node.config.listen.to_string()),
+        address: node.config.advertised(),
         session_timeout: node.config.session_timeout,
         ..coordinator::Options::new(name, &node.config.node, entry.record.run(), tasks_of(entry))
     }
@@ -285,6 +306,8 @@ fn coordinate(
     requests: &Receiver<PositionRequest>,
 ) {
     let mut coordinator: Option<Coordinator> = None;
+    // As much of the placement topic as `shared` shows.
+    let mut seen = -1;
     // Stream threads commit through this one: it goes when their senders are gone.
     loop {
         let request = match requests.recv_timeout(COORDINATOR_PAUSE) {
@@ -293,7 +316,7 @@ fn coordinate(
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
         let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared, &options.pipeline),
+            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen),
             none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
                 *none = Some(new);
             }),
@@ -325,14 +348,18 @@ fn coordinate(
     }
 }
 
-fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str) -> Result<(), Error> {
+fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<(), Error> {
     let thread = |t: &ThreadShare| coordinator::Thread {
         id: t.id.clone(),
         advanced_at: t.advanced_at.load(Ordering::Relaxed),
     };
     let threads: Vec<_> = shared.threads.iter().map(thread).collect();
     let now = clock();
+    if shared.hands_over.load(Ordering::Relaxed) {
+        coordinator.leave();
+    }
     let status = coordinator.poll(now, &threads)?;
+    shared.handed_over.store(status.left, Ordering::Relaxed);
     if !status.membership.member_id.is_empty() {
         let confirmed = now - status.membership.confirmed_ago.as_millis() as i64;
         shared.confirmed_at.store(confirmed, Ordering::Relaxed);
@@ -341,7 +368,8 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str) -> Re
         let leads = if status.leads { "leads now" } else { "leads no more" };
         tracing::info!(%pipeline, "this node {leads}");
     }
-    if shared.swapping.load(Ordering::Relaxed) {
+    if coordinator.position() != *seen {
+        *seen = coordinator.position();
         *super::lock(&shared.view) = coordinator.view().clone();
     }
     Ok(())

@@ -4,6 +4,7 @@
 use it::chaos::{Guarantee, Plan, run};
 use it::place;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,5 +64,6 @@ fn understood(words: &[String]) -> Option<Plan> {
         rate,
         keys: 1_000,
         guarantee,
+        brokers: std::env::var_os("WASMILL_KAFKA_DIR").map(PathBuf::from),
     })
 }

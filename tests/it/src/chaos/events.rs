@@ -21,6 +21,8 @@ pub(super) enum Event {
     Bounce { node: usize },
     /// Gives its tasks up and ends; a new one of its name comes after `down`.
     Leave { node: usize, down: Duration },
+    /// A broker is stopped, and started again after `down`.
+    Broker { number: usize, down: Duration },
     /// Another node joins, works for `time`, and dies for good.
     Add { time: Duration },
 }
@@ -32,23 +34,29 @@ impl fmt::Display for Event {
             Self::Stop { node, time } => write!(f, "node {node} stopped for {} ms", time.as_millis()),
             Self::Leave { node, down } => write!(f, "node {node} left, back after {} ms", down.as_millis()),
             Self::Bounce { node } => write!(f, "node {node} bounced"),
+            Self::Broker { number, down } => {
+                write!(f, "broker {number} bounced, back after {} ms", down.as_millis())
+            }
             Self::Add { time } => write!(f, "a node joined, killed for good after {} ms", time.as_millis()),
         }
     }
 }
 
 /// An event, and how long the cluster rests after it.
-pub(super) fn draw(random: &mut ChaCha8Rng, nodes: usize) -> (Event, Duration) {
+pub(super) fn draw(random: &mut ChaCha8Rng, nodes: usize, brokers: usize) -> (Event, Duration) {
     let node = random.random_range(0..nodes);
     let beyond = Duration::from_millis(random.random_range(BEYOND_MS));
     let within = Duration::from_millis(random.random_range(WITHIN_MS));
-    let event = match random.random_range(0..6) {
+    let number = 1 + random.random_range(0..brokers.max(1));
+    let kinds = if brokers > 1 { 7 } else { 6 };
+    let event = match random.random_range(0..kinds) {
         0 => Event::Kill { node, down: within },
         1 => Event::Kill { node, down: beyond },
         2 => Event::Stop { node, time: beyond },
         3 => Event::Bounce { node },
         4 => Event::Leave { node, down: within },
-        _ => Event::Add { time: beyond },
+        5 => Event::Add { time: beyond },
+        _ => Event::Broker { number, down: within },
     };
     (event, Duration::from_millis(random.random_range(REST_MS)))
 }

@@ -7,14 +7,15 @@ mod updates;
 
 use crate::load::{Load, Shape};
 use crate::node::{Broker, Node, STOP, Setup, TASKS};
-use crate::place::unique;
+use crate::place::{root, unique};
+use crate::told::Told;
 use crate::within;
 use events::Event;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,9 +40,12 @@ pub struct Plan {
     pub rate: u64,
     pub keys: u64,
     pub guarantee: Guarantee,
+    /// Where `tests/kafka/kafka.sh` keeps the brokers, which are bounced, too; `None`: they are not ours.
+    pub brokers: Option<PathBuf>,
 }
 
 struct Cluster<'a> {
+    brokers: Option<PathBuf>,
     setups: Vec<Setup>,
     nodes: BTreeMap<usize, Node>,
     say: &'a mut dyn FnMut(String),
@@ -57,6 +61,13 @@ impl Cluster<'_> {
         let id = self.nodes[&number].id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().unwrap();
         assert!(sent.success(), "failed to send {signal} to node {number}");
+    }
+
+    fn broker(&self, what: &str, number: usize) {
+        let folder = self.brokers.as_ref().unwrap().join(number.to_string());
+        let mut command = Command::new("bash");
+        command.arg(root().join("tests/kafka/kafka.sh")).arg(what).arg(folder);
+        Told::by(&mut command).done();
     }
 
     fn happen(&mut self, event: &Event) {
@@ -86,6 +97,11 @@ impl Cluster<'_> {
                 }
                 std::thread::sleep(*down);
                 self.start(*node);
+            }
+            Event::Broker { number, down } => {
+                self.broker("stop", *number);
+                std::thread::sleep(*down);
+                self.broker("again", *number);
             }
             Event::Add { time } => {
                 self.start(NODES);
@@ -121,6 +137,7 @@ pub fn run(
         }
     };
     let mut cluster = Cluster {
+        brokers: plan.brokers.clone(),
         setups: (0..=NODES).map(setup).collect(),
         nodes: BTreeMap::new(),
         say,
@@ -142,9 +159,10 @@ pub fn run(
     let load = Load::start(&**broker, shape, content, plan.rate, 0);
     let flows = within(TASKS, || (reader.seen().records() > 0).then_some(()));
     assert!(flows.is_some(), "nothing is counted:\n{}", cluster.nodes[&0].log());
+    let brokers = plan.brokers.as_deref().map_or(1, folders);
     let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
     for number in 1..=plan.events {
-        let (event, rest) = events::draw(&mut random, NODES);
+        let (event, rest) = events::draw(&mut random, NODES, brokers);
         reader.seen().measure();
         let began = Instant::now();
         cluster.happen(&event);
@@ -179,6 +197,11 @@ pub fn run(
         wrongs.extend(log.lines().filter(|line| line.contains("panicked")).map(str::to_owned));
     }
     wrongs
+}
+
+/// How many brokers there are: those of a cluster lie in folders of their own.
+fn folders(dir: &Path) -> usize {
+    (1..).take_while(|number| dir.join(number.to_string()).is_dir()).count()
 }
 
 /// Record n is to be counted under `k` and n modulo the number of keys; its own key only spreads it over the source.

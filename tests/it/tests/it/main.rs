@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod absurd;
+mod cluster;
 mod dead_letters;
 mod dev;
 mod encrypted;
