@@ -469,6 +469,12 @@ pub fn parse_format(word: &str) -> Result<Format, FormatWord> {
     Err(if later { FormatWord::Later } else { FormatWord::Unknown })
 }
 
+/// Whether it may be a field's name in a path, and is no piece of an expression, which would be a field that no value has.
+fn is_field(name: &str) -> bool {
+    let of_expressions = |c: char| c.is_whitespace() || "()[]{}\"'<>=!&|?*+,%".contains(c);
+    !name.is_empty() && !name.contains(of_expressions)
+}
+
 /// `key`, `value` or `value.FIELD`.
 pub fn selector(value: &Value, what: &str, reader: &mut Reader) -> Option<Part> {
     let text = reader.as_text(value, what)?;
@@ -479,9 +485,11 @@ pub fn selector(value: &Value, what: &str, reader: &mut Reader) -> Option<Part> 
     let selector = match (text.text.as_str(), fields) {
         ("key", _) => Selector::Key,
         ("value", _) => Selector::Value,
-        (_, Some(path)) if path.iter().all(|field| !field.is_empty()) => Selector::Field(topology::FieldPath(path)),
+        (_, Some(path)) if path.iter().all(|field| is_field(field)) => Selector::Field(topology::FieldPath(path)),
         _ => {
-            let hint = Some("say `key`, `value` or `value.FIELD`, a field of a JSON value".to_string());
+            let hint = "say `key`, `value` or `value.FIELD`, a field of a JSON value; what an expression gives becomes the key \
+                        by a `select-key` step with `key = \"…\"`";
+            let hint = Some(hint.to_string());
             reader.bad_value(&text.span, format!("`{}` is no part of a record", text.text), hint);
             return None;
         }

@@ -17,7 +17,7 @@ mod sides;
 mod throughput;
 mod topic;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use broker::Broker;
 use clap::Parser;
 use kafka::Kafka;
@@ -230,6 +230,9 @@ impl Inputs {
         let (topic, since) = (format!("{}-in-{}", bench.stamp, self.0.len()), Instant::now());
         topic::create(&bench.kafka, &[&topic])?;
         topic::fill(&bench.kafka, &topic, keys, records)?;
+        // What the broker has only handed to the kernel would be written during the first run, which starts slower then.
+        let synced = std::process::Command::new("sync").status().context("sync")?;
+        ensure!(synced.success(), "`sync` ended with {synced}");
         if matches!(keys, Keys::InTurn(_)) {
             restart::probe(bench, &topic)?;
         }
