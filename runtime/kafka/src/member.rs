@@ -1,6 +1,6 @@
 //! Membership: a subscribed consumer that is given no data, only the token.
 
-use crate::ffi::{commit_as_member, group_metadata, monotonic_micros};
+use crate::ffi::{commit_as_member, group_clients, group_metadata, monotonic_micros};
 use crate::producer::offset_list;
 use crate::settings::Base;
 use crate::{Context, client_config, errors};
@@ -216,17 +216,8 @@ impl Member for KafkaMember {
     }
 
     fn live(&mut self) -> Result<Vec<String>, Error> {
-        let list = self
-            .consumer
-            .client()
-            .fetch_group_list(Some(&self.options.group), LIST_WAIT_MAX)
-            .map_err(|e| self.failed("list the members", &e))?;
-        let mut nodes: Vec<String> = list
-            .groups()
-            .iter()
-            .filter(|group| group.name() == self.options.group)
-            .flat_map(|group| group.members().iter().map(|member| member.client_id().to_owned()))
-            .collect();
+        let mut nodes = group_clients(self.consumer.client(), &self.options.group, LIST_WAIT_MAX)
+            .map_err(|cause| errors::plain(self.doing("list the members"), &cause))?;
         nodes.sort_unstable();
         nodes.dedup();
         Ok(nodes)

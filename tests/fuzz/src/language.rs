@@ -1,6 +1,6 @@
 //! What the language of pipelines reads of records and of people: keys of windows, changes of tables, expressions over
-//! any record, origins of grants, the node's settings. The first byte says which. Keys and changes must be written as
-//! they were read.
+//! any record, origins of grants, the node's settings. The first byte says which. Keys must be written as they
+//! were read, and changes read as they were written.
 
 use std::path::Path;
 
@@ -25,7 +25,10 @@ pub fn run(bytes: &[u8]) {
         0 => LAYOUTS.into_iter().for_each(|layout| key(layout, bytes)),
         1 => {
             if let Some(change) = change::decode(bytes) {
-                assert_eq!(change::encode(change).as_deref(), Some(bytes));
+                // A length may have been written with more bytes than it takes.
+                let written = change::encode(change).unwrap();
+                assert!(written.len() <= bytes.len());
+                assert_eq!(change::decode(&written), Some(change));
             }
         }
         2 => expression(bytes),

@@ -5,14 +5,15 @@ use record::BatchBuilder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Records come in bursts this far apart.
 const TICK: Duration = Duration::from_millis(10);
 /// Until the last of them is delivered.
 const FLUSH: Duration = Duration::from_secs(30);
-/// Of record 0, in milliseconds; each of the others comes one later.
-const TIME: i64 = 1_700_000_000_000;
+/// Record 0 is so old, and each of the others one millisecond younger: neither too old for a topic's retention nor, by the
+/// last of them, from a future that brokers refuse.
+const AGE_MS: i64 = 24 * 3600 * 1000;
 
 /// Key and value of the record of a number.
 pub type Content = fn(u64, &Shape) -> (String, String);
@@ -48,12 +49,13 @@ impl Load {
         producer.init().unwrap();
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
         let (stopped, counted) = (stop.clone(), sent.clone());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         let thread = std::thread::spawn(move || {
             let began = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
                 let due = first + (began.elapsed().as_secs_f64() * rate as f64) as u64;
                 let from = counted.load(Ordering::Relaxed);
-                send(&mut *producer, &shape, content, from..due);
+                send(&mut *producer, &shape, content, from..due, now - AGE_MS);
                 counted.store(due.max(from), Ordering::Relaxed);
                 std::thread::sleep(TICK);
             }
@@ -85,14 +87,14 @@ impl Load {
     }
 }
 
-fn send(producer: &mut dyn Producer, shape: &Shape, content: Content, numbers: std::ops::Range<u64>) {
+fn send(producer: &mut dyn Producer, shape: &Shape, content: Content, numbers: std::ops::Range<u64>, time: i64) {
     if numbers.is_empty() {
         return;
     }
     let mut rows = BatchBuilder::default();
     for number in numbers {
         let (key, value) = content(number, shape);
-        rows.push(Some(key.as_bytes()), Some(value.as_bytes()), TIME + number as i64);
+        rows.push(Some(key.as_bytes()), Some(value.as_bytes()), time + number as i64);
     }
     let to = Partitioning::ByKey {
         count: shape.partitions,

@@ -1,5 +1,5 @@
-//! Administrative requests that rust-rdkafka does not have: topic ids, offsets of many partitions in one request a
-//! leader, stable committed offsets with metadata.
+//! Administrative requests that rust-rdkafka does not have: topic ids, members of one group, offsets of many partitions
+//! in one request a leader, stable committed offsets with metadata.
 
 use super::list::{entries, entry};
 use super::{Cause, Entry, PartitionList, c_string, check, check_code, look, millis, text};
@@ -117,6 +117,41 @@ unsafe fn listed_topic(topic: *const sys::rd_kafka_TopicDescription_t) -> Listed
             internal: sys::rd_kafka_TopicDescription_is_internal(topic) != 0,
             error: failed.then(|| look(error)),
         }
+    }
+}
+
+/// `client.id` of every member of a group, as the group's coordinator lists them. (The request that rust-rdkafka has
+/// asks all brokers for all groups, and fails while one of them is away.)
+pub fn group_clients<C: ClientContext>(client: &Client<C>, group: &str, wait: Duration) -> Result<Vec<String>, Cause> {
+    let name = c_string(group)?;
+    // SAFETY: the name outlives the call, which copies it. What the event points to is read while the event lives.
+    unsafe {
+        let event = ask(
+            client,
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            wait,
+            |options, queue| {
+                let mut names = [name.as_ptr()];
+                sys::rd_kafka_DescribeConsumerGroups(client.native_ptr(), names.as_mut_ptr(), 1, options, queue);
+                Ok(())
+            },
+        )?;
+        let mut count = 0;
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0);
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        let mut clients = Vec::new();
+        for i in 0..count {
+            let described = *groups.add(i);
+            let error = sys::rd_kafka_ConsumerGroupDescription_error(described);
+            if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
+                return Err(look(error));
+            }
+            for member in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(described) {
+                let member = sys::rd_kafka_ConsumerGroupDescription_member(described, member);
+                clients.push(text(sys::rd_kafka_MemberDescription_client_id(member)));
+            }
+        }
+        Ok(clients)
     }
 }
 

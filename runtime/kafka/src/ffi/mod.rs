@@ -10,7 +10,7 @@ mod consume;
 mod list;
 mod produce;
 
-pub use admin::{ListedTopic, alter_group_offsets, describe_topics, group_offsets, list_offsets};
+pub use admin::{ListedTopic, alter_group_offsets, describe_topics, group_clients, group_offsets, list_offsets};
 pub use client::{Client, Kind, commit_as_member, drain_main, group_metadata};
 pub use consume::{Inbox, Message, Taken};
 pub use list::{Entry, PartitionList};

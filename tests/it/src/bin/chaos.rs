@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         "seed {}, {} events, {} records/s, {} keys, {:?}",
         plan.seed, plan.events, plan.rate, plan.keys, plan.guarantee
     );
-    let broker: Arc<dyn broker::Broker> = Arc::new(kafka::Kafka::connect(&address, BTreeMap::new(), CONNECT).unwrap());
+    // Small requests to brokers that are slow to answer keep the client's threads spinning.
+    let settings = BTreeMap::from([("linger.ms".to_owned(), "50".to_owned())]);
+    let broker: Arc<dyn broker::Broker> = Arc::new(kafka::Kafka::connect(&address, settings, CONNECT).unwrap());
     let mut dir = tempfile::tempdir().unwrap();
     let wrongs = run(&plan, &broker, &address, dir.path(), &mut |line| println!("{line}"));
     if wrongs.is_empty() {
