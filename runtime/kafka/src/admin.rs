@@ -26,6 +26,8 @@ const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 const COMMITTED_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long one look for the leaders of new partitions takes: librdkafka looks once and then waits for its time to end.
 const LEADERS_WAIT: Duration = Duration::from_millis(500);
+/// How long a question to leaders is asked again; whoever asks waits for it, and may have other work.
+const LEADERS_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks for the leaders of new partitions.
 const LEADER_PAUSE: Duration = Duration::from_millis(20);
 /// Topics of one describe request, so that a cluster with very many is asked in pieces.
@@ -187,7 +189,17 @@ impl Admin {
     }
 
     fn list(&self, partitions: &[TopicPartition], wanted: i64, committed_only: bool) -> Result<Vec<i64>, Error> {
-        self.list_within(partitions, wanted, committed_only, REQUEST_WAIT_MAX)
+        let deadline = Instant::now() + LEADERS_PATIENCE;
+        loop {
+            match self.list_within(partitions, wanted, committed_only, REQUEST_WAIT_MAX) {
+                // Leaders of partitions that were just made move once more, and a client hears of it when it asks.
+                Err(error) if error.kind == ErrorKind::Unavailable && Instant::now() < deadline => {
+                    drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
+                    std::thread::sleep(LEADER_PAUSE);
+                }
+                answer => return answer,
+            }
+        }
     }
 
     fn list_within(
