@@ -61,7 +61,7 @@ for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich fraud/d
   "$WASMILL_BIN" test "$folder"
   (cd "examples/$example" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/guests cargo test --quiet)
 done
-for example in sessions flights earthquakes; do
+for example in sessions flights earthquakes enrichment; do
   "$WASMILL_BIN" test "examples/$example"
 done
 

@@ -10,6 +10,8 @@ pub enum Error {
     Processor { step: String, cause: String },
     #[error("task {id}: {error}")]
     Task { id: TaskId, error: Box<task::Error> },
+    #[error("global table `{table}`: {cause}")]
+    Global { table: String, cause: String },
     /// What the changelog of a store gives is not what the store holds: a defect of the engine.
     #[error("store `{store}` and its changelog differ")]
     Changelog { store: String },

@@ -10,6 +10,7 @@
 //! What stands in a file of a case, and what is to come out of it, is left to the callers.
 
 mod error;
+mod globals;
 mod log;
 mod rest;
 mod slot;
@@ -22,6 +23,7 @@ pub use rest::RestoreFrom;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use globals::Globals;
 use log::Log;
 use slot::Slot;
 use state::split;
@@ -47,6 +49,7 @@ pub struct Driver {
     new_processor: NewProcessor,
     slots: Vec<Slot>,
     logs: BTreeMap<Arc<str>, Log>,
+    globals: Globals,
     stretches: Stretches,
     wall_time: i64,
     /// Slots in the order in which a commit goes through them.
@@ -63,6 +66,7 @@ impl Driver {
         let mut driver = Self {
             commit_order: stretches.upstream_first(),
             stretches,
+            globals: Globals::new(&topology)?,
             logs: topics(&topology).map(|topic| (topic, Log::default())).collect(),
             topology,
             new_processor,
@@ -70,9 +74,12 @@ impl Driver {
             wall_time,
         };
         for sub in &driver.topology.sub_topologies {
-            driver
-                .slots
-                .push(Slot::new(&driver.topology, sub, &driver.new_processor)?);
+            driver.slots.push(Slot::new(
+                &driver.topology,
+                sub,
+                &driver.new_processor,
+                &driver.globals,
+            )?);
         }
         for slot in &mut driver.slots {
             slot.start(wall_time)?;
@@ -128,8 +135,11 @@ impl Driver {
         self.logs.get(topic).map_or(&[], |log| log.records())
     }
 
-    /// What the store held at the last commit, in the order of the keys; `None`: there is no such store.
+    /// What the store held at the last commit, or a global table now, in the order of the keys; `None`: there is no such store.
     pub fn store(&self, name: &str) -> Option<Vec<StoreEntry>> {
+        if let Some(entries) = self.globals.entries(name) {
+            return Some(entries.into_iter().map(|entry| shown(entry, true)).collect());
+        }
         let id = self.topology.stores.iter().position(|store| store.name == name)?;
         let kind = self.topology.stores.get(id)?.kind;
         let (timestamped, layout) = (kind.is_timestamped(), operators::layout(kind));
@@ -144,22 +154,7 @@ impl Driver {
             }
             entries.sort();
         }
-        let shown = entries.into_iter().map(|(key, stored)| match timestamped {
-            true => {
-                let (timestamp, value) = split(&stored);
-                StoreEntry {
-                    key,
-                    value: value.to_vec(),
-                    timestamp: Some(timestamp),
-                }
-            }
-            false => StoreEntry {
-                key,
-                value: stored,
-                timestamp: None,
-            },
-        });
-        Some(shown.collect())
+        Some(entries.into_iter().map(|entry| shown(entry, timestamped)).collect())
     }
 
     /// Source rows in the largest run so far: whether anything went in batches at all.
@@ -172,6 +167,22 @@ impl Driver {
     }
 }
 
+fn shown((key, stored): (Vec<u8>, Vec<u8>), timestamped: bool) -> StoreEntry {
+    if !timestamped {
+        return StoreEntry {
+            key,
+            value: stored,
+            timestamp: None,
+        };
+    }
+    let (timestamp, value) = split(&stored);
+    StoreEntry {
+        key,
+        value: value.to_vec(),
+        timestamp: Some(timestamp),
+    }
+}
+
 /// All topics that are read or written, changelogs apart.
 fn topics(topology: &Topology) -> impl Iterator<Item = Arc<str>> {
     let of_nodes = topology.nodes.iter().flat_map(|node| match &node.kind {
@@ -180,7 +191,8 @@ fn topics(topology: &Topology) -> impl Iterator<Item = Arc<str>> {
         NodeKind::Repartition(repartition) => vec![repartition.topic.as_str().into()],
         _ => Vec::<Arc<str>>::new(),
     });
-    of_nodes.chain(
+    let of_globals = topology.globals.iter().map(|table| table.topic.as_str().into());
+    of_nodes.chain(of_globals).chain(
         topology
             .dead_letters
             .iter()

@@ -4,6 +4,7 @@ use task::Staged;
 
 use crate::Driver;
 use crate::error::Error;
+use crate::log::Record;
 use crate::slot::Slot;
 
 /// Runs without a record piped or time moved: a topology that needs more goes in a circle.
@@ -76,7 +77,8 @@ impl Driver {
     pub fn restart(&mut self, from: RestoreFrom) -> Result<(), Error> {
         self.commit()?;
         for slot in &mut self.slots {
-            slot.restart(&self.topology, &self.new_processor, from, self.wall_time)?;
+            let made_of = (&self.new_processor, &self.globals);
+            slot.restart(&self.topology, made_of, from, self.wall_time)?;
         }
         self.settle()
     }
@@ -96,6 +98,11 @@ impl Driver {
                 return Ok(());
             }
             runs = 0;
+            // Rows of a global table come alone, or with others of it.
+            if let Some(first) = next.first().filter(|first| self.stretches.is_global(&first.topic)) {
+                let records: Vec<Record> = next.iter().map(|piped| piped.record.clone()).collect();
+                self.globals.push(&first.topic, &records)?;
+            }
             for piped in next {
                 self.logs.entry(piped.topic).or_default().push(piped.record);
             }

@@ -9,6 +9,7 @@ use task::{Options, Ran, Staged, Task, TaskId};
 use topology::{NodeKind, SubTopology, Topology};
 
 use crate::error::Error;
+use crate::globals::Globals;
 use crate::log::{Log, columns};
 use crate::rest::RestoreFrom;
 use crate::{NewProcessor, topics};
@@ -41,13 +42,18 @@ fn failed(id: TaskId) -> impl Fn(task::Error) -> Error {
 }
 
 impl Slot {
-    pub fn new(topology: &Arc<Topology>, sub: &SubTopology, new: &NewProcessor) -> Result<Self, Error> {
+    pub fn new(
+        topology: &Arc<Topology>,
+        sub: &SubTopology,
+        new: &NewProcessor,
+        globals: &Globals,
+    ) -> Result<Self, Error> {
         let id = TaskId {
             sub_topology: sub.id,
             partition: 0,
         };
         let memory = Memory::default();
-        let task = made(topology, sub, id, &memory, new)?;
+        let task = made(topology, sub, id, &memory, (new, globals))?;
         Ok(Self {
             id,
             changelogs: vec![Log::default(); task.changelogs().len()],
@@ -145,7 +151,7 @@ impl Slot {
     pub fn restart(
         &mut self,
         topology: &Arc<Topology>,
-        new: &NewProcessor,
+        (new, globals): (&NewProcessor, &Globals),
         from: RestoreFrom,
         wall_time: i64,
     ) -> Result<(), Error> {
@@ -159,7 +165,7 @@ impl Slot {
             RestoreFrom::Stores => self.memory.clone(),
             RestoreFrom::Changelogs => Memory::default(),
         };
-        let task = made(topology, sub, self.id, &memory, new)?;
+        let task = made(topology, sub, self.id, &memory, (new, globals))?;
         std::mem::replace(&mut self.task, task).close();
         if from == RestoreFrom::Changelogs {
             self.restore()?;
@@ -199,7 +205,7 @@ fn made(
     sub: &SubTopology,
     id: TaskId,
     memory: &Memory,
-    new: &NewProcessor,
+    (new, globals): (&NewProcessor, &Globals),
 ) -> Result<Task, Error> {
     let mut processors = HashMap::new();
     for node in &sub.nodes {
@@ -218,6 +224,7 @@ fn made(
     let options = Options {
         // A commit for lack of memory would come where nobody asked for one.
         overlay_bytes_max: usize::MAX,
+        globals: globals.by_name(),
         max_task_idle_ms: topology.max_task_idle_ms,
         partition_count_of: topics(topology).map(|topic| (topic.to_string(), 1)).collect(),
         ..Options::default()

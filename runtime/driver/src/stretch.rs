@@ -21,6 +21,8 @@ pub struct Stretches {
     apart: Vec<bool>,
     /// By sub-topology: the times of its rows are those of the records.
     own_times: Vec<bool>,
+    /// Topics of global tables.
+    globals: BTreeSet<Arc<str>>,
 }
 
 impl Stretches {
@@ -65,6 +67,11 @@ impl Stretches {
             fed: written,
             apart: Vec::new(),
             own_times,
+            globals: topology
+                .globals
+                .iter()
+                .map(|table| table.topic.as_str().into())
+                .collect(),
         };
         stretches.apart = (0..stretches.fed.len()).map(|sub| stretches.stays_apart(sub)).collect();
         stretches
@@ -121,7 +128,11 @@ impl Stretches {
     }
 
     pub fn is_read(&self, topic: &str) -> bool {
-        self.readers.contains_key(topic)
+        self.readers.contains_key(topic) || self.is_global(topic)
+    }
+
+    pub fn is_global(&self, topic: &str) -> bool {
+        self.globals.contains(topic)
     }
 
     pub fn push(&mut self, piped: Piped) {
@@ -140,6 +151,11 @@ impl Stretches {
 
     fn length(&self) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
+        if self.is_global(&first.topic) {
+            // Before and after them everything comes to rest: what is piped behind finds them, what was before does not.
+            let same = self.waiting.iter().take_while(|piped| piped.topic == first.topic);
+            return same.count();
+        }
         let readers = self.readers.get(&first.topic).map(Vec::as_slice).unwrap_or_default();
         let [only] = readers else { return 1 };
         if !self.apart.get(*only).copied().unwrap_or(false) {
@@ -189,6 +205,7 @@ mod tests {
                 .collect(),
             apart: Vec::new(),
             own_times: vec![true; fed.len()],
+            globals: BTreeSet::new(),
         };
         for (topic, sub) in readers {
             made.readers.entry(Arc::from(*topic)).or_default().push(*sub);
@@ -224,6 +241,14 @@ mod tests {
         assert_eq!(lengths(&mut one, &[("a", 5), ("b", 5)]), [2]);
         // At the second a, b is still there: 3 would go before 6.
         assert_eq!(lengths(&mut one, &[("a", 5), ("b", 6), ("a", 3)]), [2, 1]);
+    }
+
+    #[test]
+    fn rows_of_a_global_table_go_apart() {
+        let mut one = stretches(&[("a", 0)], &[&[]]);
+        one.globals = ["g", "h"].map(Arc::from).into();
+        let records = [("a", 1), ("a", 2), ("g", 0), ("g", 9), ("h", 0), ("a", 3)];
+        assert_eq!(lengths(&mut one, &records), [2, 2, 1, 1]);
     }
 
     #[test]

@@ -88,6 +88,8 @@ fn formats(topology: &Topology) -> (Formats, Formats) {
             _ => {}
         }
     }
+    let globals = topology.globals.iter();
+    inputs.extend(globals.map(|table| (table.topic.clone(), (table.key, table.value))));
     (inputs, outputs)
 }
 

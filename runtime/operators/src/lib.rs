@@ -1,6 +1,6 @@
 //! Native operators: selecting keys, branching, filters and maps by expressions, reducing per key, tables. Each takes a batch and gives columns.
 //!
-//! They are pure over [`state::Stores`]: no topics, no time but that of the rows, no order but that of the rows.
+//! They are pure over [`state::Stores`] and what a [`state::GlobalReader`] sees: no topics, no time but that of the rows, no order but that of the rows.
 //! Who calls them, when, and what happens with a row that fails is the task's.
 
 mod aggregate;
@@ -13,6 +13,7 @@ mod dedup;
 mod extract;
 mod fold;
 mod foreign;
+mod global_join;
 mod group_table;
 mod map;
 mod numbers;
@@ -37,6 +38,7 @@ pub use condition::{Filtering, Routing};
 pub use dedup::Deduplicator;
 pub use extract::Extractor;
 pub use foreign::{Lookup, Resolver, Subscribed, Subscriber};
+pub use global_join::GlobalJoiner;
 pub use group_table::TableGrouper;
 pub use map::Mapping;
 pub use projection::Projector;

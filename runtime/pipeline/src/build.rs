@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use indexmap::IndexMap;
 use topology::description::ModuleDescription;
 use topology::{
-    Edge, Emit, Format, Node, NodeId, NodeKind, OnError, Repartition, Selector, Sink, Source, SourceKind, Start, Store,
-    StoreId, StoreKind, Timestamps, Topology, changelog_topic, is_internal_topic, repartition_topic,
+    Edge, Emit, Format, GlobalTable, Node, NodeId, NodeKind, OnError, Repartition, Selector, Sink, Source, SourceKind,
+    Start, Store, StoreId, StoreKind, Timestamps, Topology, changelog_topic, is_internal_topic, repartition_topic,
 };
 
 use crate::diagnostics::{Code, Diagnostic};
@@ -25,6 +25,7 @@ pub struct Builder<'f> {
     pub(crate) describe: Describe<'f>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) stores: Vec<Store>,
+    pub(crate) globals: Vec<GlobalTable>,
     pub(crate) outputs: HashMap<String, Outputs>,
     pub(crate) modules: IndexMap<String, ModuleRef>,
     pub(crate) store_caches: IndexMap<String, u64>,
@@ -41,6 +42,7 @@ impl<'f> Builder<'f> {
             describe,
             nodes: Vec::new(),
             stores: Vec::new(),
+            globals: Vec::new(),
             outputs: HashMap::new(),
             modules: IndexMap::new(),
             store_caches: IndexMap::new(),
@@ -67,6 +69,7 @@ impl<'f> Builder<'f> {
             max_task_idle_ms: file.max_task_idle_ms,
             nodes: self.nodes,
             stores: self.stores,
+            globals: self.globals,
             sub_topologies: Vec::new(),
             dead_letters,
         };
@@ -138,6 +141,10 @@ impl<'f> Builder<'f> {
                     self.reader
                         .report(problem.hint("one source may feed any number of steps: name it in their `from`"));
                 }
+            }
+            if source.global {
+                self.global_source(source);
+                continue;
             }
             let kind = if source.table {
                 SourceKind::Table

@@ -11,7 +11,7 @@ use crate::failures::{self, DeadLettersPart};
 use crate::reader::{Reader, Text};
 use crate::stateless::Stateless;
 use crate::tree::{Kind, Span, Table, Value};
-use crate::{sinks, sources, steps};
+use crate::{selectors, sinks, sources, steps};
 
 /// The only version of the file's language.
 const LANGUAGE: i64 = 1;
@@ -37,6 +37,8 @@ pub struct SourcePart {
     pub value: Format,
     pub start: Start,
     pub table: bool,
+    /// A table that every node keeps whole.
+    pub global: bool,
     pub rows: crate::tables::RowsPart,
     pub create: Option<CreateTopic>,
     pub timestamp: crate::timestamps::TimestampPart,
@@ -469,33 +471,7 @@ pub fn parse_format(word: &str) -> Result<Format, FormatWord> {
     Err(if later { FormatWord::Later } else { FormatWord::Unknown })
 }
 
-/// Whether it may be a field's name in a path, and is no piece of an expression, which would be a field that no value has.
-fn is_field(name: &str) -> bool {
-    let of_expressions = |c: char| c.is_whitespace() || "()[]{}\"'<>=!&|?*+,%".contains(c);
-    !name.is_empty() && !name.contains(of_expressions)
-}
-
 /// `key`, `value` or `value.FIELD`.
 pub fn selector(value: &Value, what: &str, reader: &mut Reader) -> Option<Part> {
-    let text = reader.as_text(value, what)?;
-    let fields: Option<Vec<String>> = text
-        .text
-        .strip_prefix("value.")
-        .map(|path| path.split('.').map(str::to_string).collect());
-    let selector = match (text.text.as_str(), fields) {
-        ("key", _) => Selector::Key,
-        ("value", _) => Selector::Value,
-        (_, Some(path)) if path.iter().all(|field| is_field(field)) => Selector::Field(topology::FieldPath(path)),
-        _ => {
-            let hint = "say `key`, `value` or `value.FIELD`, a field of a JSON value; what an expression gives becomes the key \
-                        by a `select-key` step with `key = \"…\"`";
-            let hint = Some(hint.to_string());
-            reader.bad_value(&text.span, format!("`{}` is no part of a record", text.text), hint);
-            return None;
-        }
-    };
-    Some(Part {
-        selector,
-        span: text.span,
-    })
+    selectors::read(reader.as_text(value, what)?, reader)
 }

@@ -7,8 +7,9 @@ use topology::{
 
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::file::{self, Inputs, Part, StepPart, Work};
+use crate::file::{Inputs, StepPart, Work};
 use crate::reader::{Reader, Text};
+use crate::selectors;
 use crate::tree::{Span, Table};
 use crate::wiring::{Out, Outputs};
 
@@ -30,8 +31,8 @@ pub struct JoinPart {
     pub grace: Option<Time>,
     /// Whether the file says a span, and a grace, right or wrong.
     pub says: (bool, bool),
-    /// The foreign key, in the left side.
-    pub on: Option<Part>,
+    /// The key of the right side, in the left one.
+    pub on: Option<Text>,
 }
 
 impl JoinPart {
@@ -83,7 +84,7 @@ pub fn read(table: &Table, reader: &mut Reader) -> Work {
         spans.iter().any(|key| table.get(key).is_some()),
         table.get("grace").is_some(),
     );
-    let on = table.get("on").and_then(|value| file::selector(value, "`on`", reader));
+    let on = reader.text(table, "on");
     let value = projection(table, reader);
     match (left, right) {
         (Some(left), Some(right)) => Work::Join(Box::new(JoinPart {
@@ -147,6 +148,9 @@ fn part(text: &str) -> Option<(Side, Selector)> {
 
 impl Builder<'_> {
     pub(crate) fn join(&mut self, step: &StepPart, part: &JoinPart) -> Outputs {
+        if let Some(Outputs::Global(table)) = self.outputs.get(&part.right.text).cloned() {
+            return self.global_join(step, part, table);
+        }
         let (left, right) = (self.resolve(&part.left), self.resolve(&part.right));
         // The first node is a source, whose formats are known: this is what `resolve` gives after a problem.
         let unknown = |out: &Out| out.node == 0 && out.key.is_none() && out.value.is_none();
@@ -154,10 +158,18 @@ impl Builder<'_> {
             return Outputs::Unknown;
         }
         if !left.table && !right.table {
+            if let Some(on) = &part.on {
+                let message = "a join of two streams goes by their keys, and has no `on`".to_string();
+                let hint = "another key comes before it: `op = \"select-key\"`".to_string();
+                self.reader.bad_value(&on.span, message, Some(hint));
+            }
             return self.stream_join(step, part, left, right);
         }
-        match &part.on {
-            Some(on) => self.foreign_join(step, part, on, left, right),
+        match part.on.clone() {
+            Some(on) => match selectors::read(on, self.reader) {
+                Some(on) => self.foreign_join(step, part, &on, left, right),
+                None => Outputs::Unknown,
+            },
             None => self.table_join(step, part, left, right),
         }
     }

@@ -29,14 +29,22 @@ pub fn read(name: Text, table: &Table, reader: &mut Reader) -> SourcePart {
     reader.keys(table, "a source", KEYS, LATER);
     let key = file::format(table, "key", reader).map_or_else(Default::default, |(format, _)| format);
     let value = file::format(table, "value", reader).map_or_else(Default::default, |(format, _)| format);
-    let kinds = [("stream", false), ("table", true)];
-    let table_source = reader.word(table, "as", &kinds, &["global-table"]).unwrap_or(false);
+    let kinds = [
+        ("stream", (false, false)),
+        ("table", (true, false)),
+        ("global-table", (false, true)),
+    ];
+    let (table_source, global) = reader.word(table, "as", &kinds, &[]).unwrap_or_default();
+    if global {
+        crate::globals::check_source(table, reader);
+    }
     SourcePart {
         topics: topics(&name, table, reader),
         key,
         value,
         start: start(table, reader).unwrap_or_default(),
         table: table_source,
+        global,
         rows: crate::tables::read_rows(table, table_source, reader),
         create: file::create(table, reader),
         timestamp: crate::timestamps::read(table, reader),

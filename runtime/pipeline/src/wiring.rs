@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use topology::{Format, NodeId};
+use topology::{Format, GlobalId, NodeId};
 
 use crate::diagnostics::{Code, Diagnostic, meant};
 use crate::file::{File, StepPart};
@@ -27,6 +27,8 @@ pub enum Outputs {
     One(Out),
     /// By name, in the order of the ports.
     Ports(Vec<(String, Out)>),
+    /// A global table, which only a join looks into.
+    Global(GlobalId),
     /// What comes out is not known; the reason was reported.
     Unknown,
 }
@@ -136,6 +138,10 @@ pub fn resolve(from: &Text, file: &File, outputs: &HashMap<String, Outputs>, rea
     match (outputs.get(name), port) {
         // Unknown, or part of a cycle: reported already.
         (None | Some(Outputs::Unknown), _) => Out::default(),
+        (Some(Outputs::Global(_)), _) => {
+            report_global(from, name, reader);
+            Out::default()
+        }
         (Some(Outputs::One(out)), None) => out.clone(),
         (Some(Outputs::One(_)), Some(port)) => {
             let message = format!("`{name}` has no ports, so no port `{port}`");
@@ -169,6 +175,16 @@ pub fn resolve(from: &Text, file: &File, outputs: &HashMap<String, Outputs>, rea
             }
         },
     }
+}
+
+fn report_global(from: &Text, name: &str, reader: &mut Reader) {
+    let message = format!("`{name}` is a global table: it has no rows to go on, only rows to be found");
+    let hint = format!(
+        "a join looks into it: `op = \"join\"`, `left = \"STREAM\"`, `right = \"{name}\"`, `on = \"value.FIELD\"`; \
+         `as = \"table\"` makes a table whose changes go on"
+    );
+    let problem = Diagnostic::at(Code::BadValue, &from.span, message).label("a global table");
+    reader.report(problem.hint(hint));
 }
 
 fn report_unknown(from: &Text, name: &str, file: &File, reader: &mut Reader) {

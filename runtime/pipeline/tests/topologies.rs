@@ -83,6 +83,83 @@ fn word_count() {
     assert_eq!(back.clone().validated().unwrap(), back);
 }
 
+const GLOBAL: &str = r#"
+wasmill = 1
+name = "p"
+[sources.flights]
+topic = "flights"
+value = "json"
+[sources.airports]
+topic = "airports"
+key = "string"
+value = "json"
+as = "global-table"
+[steps.by-day]
+op = "select-key"
+from = "flights"
+by = "value.day"
+[steps.route]
+op = "join"
+left = "by-day"
+right = "airports"
+on = "value.to"
+[sinks.out]
+from = "route"
+topic = "out"
+"#;
+
+#[test]
+fn a_global_table_is_beside_the_tasks() {
+    let topology = parse(GLOBAL).topology;
+    insta::assert_snapshot!(topology.describe(), @r#"
+    Pipeline p (exactly-once)
+
+    Sub-topology 0 reads flights
+      source flights: topic flights, bytes -> json, from the earliest
+        --> by-day
+      select-key by-day: new key is value.day
+        --> route
+        <-- flights
+      join route: inner, a stream with global table airports on value.to, gives json
+        --> out
+        <-- by-day
+      sink out: topic out, string -> json
+        <-- route
+
+    Global table airports: topic airports, string -> json, whole on every node
+    "#);
+    // Another number of partitions is nobody's business, and nothing is repartitioned or logged.
+    let of = |topic: &str| Some(if topic == "airports" { 5 } else { 4 });
+    let plan = topology.partition_counts(&of).unwrap();
+    assert_eq!((plan.tasks, plan.internal.len()), (vec![4], 0));
+    let missing = topology.partition_counts(&|topic| (topic != "airports").then_some(4));
+    assert!(missing.unwrap_err()[0].to_string().contains("`airports`"));
+    let json = serde_json::to_string(&topology).unwrap();
+    let back: topology::Topology = serde_json::from_str(&json).unwrap();
+    assert_eq!(back.clone().validated().unwrap(), topology);
+    // It holds nothing that its topic has not, so it may be another one.
+    let changes = |from: &str, to: &str| -> Vec<String> {
+        let other = parse(&GLOBAL.replace(from, to)).topology;
+        let changes = topology::compatibility(&topology, &other);
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        changes("\"airports\"\nkey", "\"airports-2\"\nkey"),
+        ["change global table `airports`: topic airports, string -> json -> topic airports-2, string -> json"]
+    );
+    assert_eq!(
+        changes("\"value.to\"", "\"value.from\""),
+        [
+            "change join `route`: inner, a stream with global table airports on value.to, gives json -> inner, a stream \
+             with global table airports on value.from, gives json"
+        ]
+    );
+    assert_eq!(
+        changes("[sinks.out]", "value = { to = \"right\" }\n[sinks.out]").len(),
+        1
+    );
+}
+
 #[test]
 fn what_changes_the_key_is_repartitioned_and_nothing_else_is() {
     let topics = |steps: &str| -> Vec<String> {

@@ -133,6 +133,9 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swap: Option<Swap>,
     pub stores: Vec<Store>,
+    /// Tables that this node keeps whole, while the pipeline runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub globals: Vec<GlobalTable>,
     pub tasks: Vec<Task>,
     /// Records not yet processed, all sources together; `None`: not known yet.
     pub lag: Option<i64>,
@@ -149,6 +152,20 @@ pub struct Store {
     pub kind: String,
     pub key: String,
     pub value: String,
+}
+
+/// Tasks begin when every global table is whole.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct GlobalTable {
+    pub name: String,
+    pub topic: String,
+    /// `reading`, `whole`.
+    pub state: String,
+    /// Offsets gone through of those that were there when this node began to read the topic.
+    pub read: Restored,
+    /// Records left out since then, for they have no key.
+    pub dropped: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -172,7 +189,7 @@ pub struct Task {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Restored {
-    /// Changelog records applied, and how many there are in all.
+    /// Records applied, and how many there are in all.
     pub records: u64,
     pub total: u64,
 }

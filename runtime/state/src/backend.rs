@@ -128,7 +128,7 @@ pub trait Backend: Send {
 
 /// Reads for queries, from any thread: each call sees one whole commit, at least as new as when this was made, so an
 /// answer is never behind a position that was read before it.
-pub trait Snapshot: Send {
+pub trait Snapshot: Send + Sync {
     fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
     fn scan(&self, store: usize, bounds: &Bounds, descending: bool, visit: Visit<'_>) -> Result<(), Error>;
 }

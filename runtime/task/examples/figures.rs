@@ -116,6 +116,7 @@ fn topology(middle: NodeKind) -> Topology {
         max_task_idle_ms: 0,
         nodes,
         stores: vec![store],
+        globals: Vec::new(),
         sub_topologies: vec![sub],
         dead_letters: None,
     }

@@ -192,6 +192,14 @@ impl Floor<'_> {
                 let dropped = made.dropped;
                 (windows::results(made), dropped)
             }
+            Work::GlobalJoin(joiner, table) => {
+                let table = self.context.globals.get_mut(*table);
+                let table = table.ok_or_else(|| Halt::Stop(Error::Contract("a global table is not there".into())))?;
+                let made = joiner.apply(&rows.batch, table);
+                let made = made.map_err(|e| fault(e, node, rows))?;
+                let dropped = made.dropped;
+                (windows::results(made), dropped)
+            }
             Work::Windows(aggregator) => {
                 let made = aggregator.apply(&rows.batch, stores);
                 let made = made.map_err(|e| fault(e, node, rows))?;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use operators::{
-    Aggregator, Branching, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table, WindowAggregator,
+    Aggregator, Branching, Filtering, GlobalJoiner, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table,
+    WindowAggregator,
 };
-use topology::{Emit, Format, Node, NodeId, NodeKind, SubTopology, Topology};
+use topology::{Emit, Format, GlobalJoin, Node, NodeId, NodeKind, SubTopology, Topology};
 
 use crate::error::Error;
 use crate::options::{Options, To};
@@ -36,6 +37,33 @@ impl Outputs<'_> {
             to,
         });
         Ok(self.topics.len() - 1)
+    }
+}
+
+/// The global tables that the task looks into, numbered as they are met.
+pub struct Globals<'a> {
+    topology: &'a Topology,
+    pub used: Vec<String>,
+}
+
+impl<'a> Globals<'a> {
+    pub fn new(topology: &'a Topology) -> Self {
+        Self {
+            topology,
+            used: Vec::new(),
+        }
+    }
+
+    fn number(&mut self, node: &str, join: &GlobalJoin) -> Result<usize, Error> {
+        let table = self.topology.global(join);
+        let name = &table
+            .ok_or_else(|| Error::Contract(format!("node `{node}` looks into a table that is not there")))?
+            .name;
+        if let Some(known) = self.used.iter().position(|used| used == name) {
+            return Ok(known);
+        }
+        self.used.push(name.clone());
+        Ok(self.used.len() - 1)
     }
 }
 
@@ -94,7 +122,7 @@ pub fn plan_node(
     id: NodeId,
     node: &Node,
     stores: &Stores,
-    outputs: &mut Outputs<'_>,
+    (outputs, globals): (&mut Outputs<'_>, &mut Globals<'_>),
     olds: bool,
 ) -> Result<PlanNode, Error> {
     let number = |store: usize| stores.number(&node.name, store);
@@ -132,6 +160,9 @@ pub fn plan_node(
                 flushed_store = (window.aggregate.emit == Emit::OnCommit).then_some(store);
             }
             timed(node, stores, olds)?
+        }
+        NodeKind::GlobalJoin(join) => {
+            Work::GlobalJoin(Box::new(GlobalJoiner::new(join)), globals.number(&node.name, join)?)
         }
         kind => match flow(kind, outputs)? {
             Some(work) => work,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use record::Batch;
+use state::GlobalTable;
 
 use crate::watch::Watch;
 
@@ -27,6 +28,8 @@ pub struct Options {
     pub partition_count_of: HashMap<String, i32>,
     /// Records that the broker may refuse between two commits before the task stops.
     pub dead_letters_per_commit_max: usize,
+    /// The pipeline's global tables by name, whole: those that the task looks into at least.
+    pub globals: HashMap<String, Arc<GlobalTable>>,
     /// Who looks at rows between nodes.
     pub watch: Option<Arc<dyn Watch>>,
 }
@@ -41,6 +44,7 @@ impl Default for Options {
             max_task_idle_ms: 0,
             partition_count_of: HashMap::new(),
             dead_letters_per_commit_max: 1000,
+            globals: HashMap::new(),
             watch: None,
         }
     }

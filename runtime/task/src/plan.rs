@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use operators::{
-    Aggregator, Branching, Extractor, Filtering, KeySelector, Mapping, Routing, StreamJoiner, Suppressor, Table,
-    WindowAggregator,
+    Aggregator, Branching, Extractor, Filtering, GlobalJoiner, KeySelector, Mapping, Routing, StreamJoiner, Suppressor,
+    Table, WindowAggregator,
 };
 use record::TopicPartition;
 use topology::{Format, ModuleStep, NodeId, NodeKind, OnError, Retries, SubTopology, Topology};
 
 use crate::error::Error;
-use crate::nodes::{Outputs, Stores, plan_node};
+use crate::nodes::{Globals, Outputs, Stores, plan_node};
 use crate::options::{Options, TaskId, To};
 use crate::queue::RowTimes;
 use crate::tables::{TableWork, share_tables};
@@ -51,6 +51,8 @@ pub enum Work {
     Table(Table),
     Windows(WindowAggregator),
     StreamJoin(Box<StreamJoiner>),
+    /// With the task's number of the table.
+    GlobalJoin(Box<GlobalJoiner>, usize),
     Suppress(Suppressor),
     /// Rows for output topic `topic`; a repartition leaves out null keys.
     Output {
@@ -126,6 +128,8 @@ pub struct Plan {
     pub layouts: Vec<Option<state::Layout>>,
     /// The store of times.
     pub times: Option<usize>,
+    /// The global tables that its nodes look into, by name.
+    pub globals: Vec<String>,
     pub watch: Option<Arc<dyn Watch>>,
 }
 
@@ -140,6 +144,7 @@ impl Plan {
             options,
             topics: Vec::new(),
         };
+        let mut globals = Globals::new(topology);
         let stores = Stores::new(topology, sub)?;
         let mut nodes = Vec::with_capacity(sub.nodes.len());
         let olds = topology.olds_wanted();
@@ -147,7 +152,7 @@ impl Plan {
             let known = topology.nodes.get(*node);
             let known = known.ok_or_else(|| Error::Contract(format!("there is no node {node}")))?;
             let olds = olds.get(*node).copied().unwrap_or(false);
-            nodes.push(plan_node(*node, known, &stores, &mut outputs, olds)?);
+            nodes.push(plan_node(*node, known, &stores, (&mut outputs, &mut globals), olds)?);
         }
         link(topology, sub, &mut nodes)?;
         share_tables(&mut nodes, &stores.emit);
@@ -183,6 +188,7 @@ impl Plan {
             changelogs,
             layouts,
             times,
+            globals: globals.used,
             watch: options.watch.clone(),
         })
     }

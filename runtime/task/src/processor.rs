@@ -6,7 +6,7 @@
 use arrow_array::BinaryArray;
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
 use record::{Batch, Headers, TopicPartition};
-use state::Stores;
+use state::{GlobalReader, Stores};
 
 use crate::schedules::{Clock, Schedule, Schedules};
 
@@ -99,6 +99,8 @@ pub struct Context {
     /// Store index in the module's description to store number in `stores`.
     pub store_of: Vec<usize>,
     pub schedules: Schedules,
+    /// Global tables, as the task's plan numbers them.
+    pub globals: Vec<GlobalReader>,
     /// Rows of the running `process` call: their origin and stream times, for logs and schedules. Empty elsewhere.
     pub origin: Origin,
     pub stream_times: ScalarBuffer<i64>,

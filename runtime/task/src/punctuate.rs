@@ -207,6 +207,12 @@ impl Task {
     /// # Errors
     /// [`Error::Retry`]; [`Error::Stop`] when the retries of the failing step are used up.
     pub fn flush_tables(&mut self, wall_time: i64) -> Result<(), Error> {
+        let flushed = self.flush_all(wall_time);
+        self.release_globals();
+        flushed
+    }
+
+    fn flush_all(&mut self, wall_time: i64) -> Result<(), Error> {
         let tables: Vec<(usize, usize)> = self.plan.on_commit_tables().collect();
         for (node, store) in tables {
             if self.flushed.contains(&node) {

@@ -23,6 +23,19 @@ impl Task {
     /// # Errors
     /// Everything of the run was undone. [`Error::Stop`] when a failure is not to be gone past.
     pub fn run(&mut self, wall_time: i64) -> Result<Ran, Error> {
+        let ran = self.run_one(wall_time);
+        self.release_globals();
+        ran
+    }
+
+    /// What comes next may find the global tables as they are then; within a run they stand still.
+    pub(crate) fn release_globals(&mut self) {
+        for table in &mut self.context.globals {
+            table.release();
+        }
+    }
+
+    fn run_one(&mut self, wall_time: i64) -> Result<Ran, Error> {
         if !self.started {
             return Err(Error::Contract(format!("task {} was not started", self.id)));
         }

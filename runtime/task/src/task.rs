@@ -62,7 +62,7 @@ impl Task {
     /// [`changelogs`](Self::changelogs) does.
     ///
     /// # Errors
-    /// [`Error::Contract`] when the topology does not fit: a sub-topology, processor or partition count is missing.
+    /// [`Error::Contract`] when the topology does not fit: a sub-topology, processor or partition count or global table is missing.
     pub fn new(
         topology: Arc<Topology>,
         id: TaskId,
@@ -79,6 +79,12 @@ impl Task {
             }
             by_node.push(processor);
         }
+        let globals = plan.globals.iter().map(|name| {
+            let table = options.globals.get(name);
+            let table = table.ok_or_else(|| Error::Contract(format!("there is no global table `{name}`")))?;
+            Ok(table.reader())
+        });
+        let globals = globals.collect::<Result<Vec<_>, Error>>()?;
         let stores = Stores::new(plan.stores.clone(), backend, options.cache_bytes_max);
         let nodes = plan.nodes.iter().map(|n| NodeMetrics {
             name: Arc::clone(&n.name),
@@ -93,6 +99,7 @@ impl Task {
             processors: by_node,
             context: Context {
                 stores,
+                globals,
                 ..Context::default()
             },
             queues: plan

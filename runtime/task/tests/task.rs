@@ -205,6 +205,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
             store("counts", StoreKind::Timestamped, Emit::OnCommit),
             store("times-0", StoreKind::KeyValue, Emit::EveryUpdate),
         ],
+        globals: Vec::new(),
         sub_topologies: vec![SubTopology {
             id: 0,
             nodes: vec![0, 1, 2, 3, 4],

@@ -101,6 +101,7 @@ pub fn compatibility(old: &Topology, new: &Topology) -> Vec<Change> {
     }
     tasks(old, new, &mut changes);
     stores(old, new, &mut changes);
+    globals(old, new, &mut changes);
     steps::steps(old, new, &mut changes);
     changes
 }
@@ -192,6 +193,29 @@ fn stores(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
                 "none",
                 "a new, empty one",
             ));
+        }
+    }
+}
+
+/// A global table has no state but its topic's: another one is read from its beginning.
+fn globals(old: &Topology, new: &Topology, changes: &mut Vec<Change>) {
+    let shown = |topology: &Topology, name: &str| {
+        let table = topology.globals.iter().find(|table| table.name == name);
+        table.map_or("none".to_string(), |table| {
+            let formats = format!("{} -> {}", table.key.word(), table.value.word());
+            format!("topic {}, {formats}", table.topic)
+        })
+    };
+    let names: BTreeSet<&str> = old
+        .globals
+        .iter()
+        .chain(&new.globals)
+        .map(|t| t.name.as_str())
+        .collect();
+    for name in names {
+        let (was, is) = (shown(old, name), shown(new, name));
+        if was != is {
+            changes.push(Change::settings(format!("global table `{name}`"), was, is));
         }
     }
 }

@@ -55,6 +55,14 @@ impl Topology {
                 );
             }
         }
+        for table in &self.globals {
+            let formats = format!("{} -> {}", table.key.word(), table.value.word());
+            let _ = writeln!(
+                out,
+                "\nGlobal table {}: topic {}, {formats}, whole on every node",
+                table.name, table.topic
+            );
+        }
         if let Some(letters) = &self.dead_letters {
             let partitions = match &letters.create {
                 Some(create) => format!(", made with {} partitions where it is not there", create.partitions),
@@ -119,6 +127,7 @@ impl Topology {
             NodeKind::GroupTable(selector) => format!("by {}, old and new values", selector.word()),
             NodeKind::TableAggregate(aggregate) => self.aggregate_details(aggregate),
             NodeKind::TableJoin(join) => self.join_details(join),
+            NodeKind::GlobalJoin(join) => self.global_join_details(join),
             NodeKind::Cogroup(cogroup) => {
                 let (parts, store) = (cogroup.describe(), self.store_name(cogroup.store));
                 format!("{parts}, store {store}, gives json, emits {}", emits(cogroup.emit))
@@ -220,7 +229,11 @@ fn policy(node: &Node) -> Vec<String> {
         {
             vec![format!("on error: {}", node.on_error.word())]
         }
-        NodeKind::Filter(_) | NodeKind::Map(_) | NodeKind::Route(_) | NodeKind::Cogroup(_)
+        NodeKind::Filter(_)
+        | NodeKind::Map(_)
+        | NodeKind::Route(_)
+        | NodeKind::Cogroup(_)
+        | NodeKind::GlobalJoin(_)
             if node.on_error != OnError::Stop =>
         {
             vec![format!("on error: {}", node.on_error.word())]

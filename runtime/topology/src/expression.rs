@@ -80,6 +80,7 @@ impl crate::NodeKind {
                 .iter()
                 .filter_map(|(_, predicate)| predicate.expression())
                 .collect(),
+            Self::GlobalJoin(join) => join.on.expression().into_iter().collect(),
             _ => Vec::new(),
         }
     }

@@ -1,8 +1,9 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, Grants, Map, NodeId, Route,
-    StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable, WindowAggregate,
+    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, GlobalJoin, GlobalTable, Grants,
+    Map, NodeId, Route, StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable,
+    WindowAggregate,
 };
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct Topology {
     /// In topological order; among independent nodes, in the order of the file.
     pub nodes: Vec<Node>,
     pub stores: Vec<Store>,
+    /// Tables that every node keeps whole; no sub-topology reads their topics.
+    #[serde(default)]
+    pub globals: Vec<GlobalTable>,
     /// Filled by `validate`. A node is in exactly one.
     pub sub_topologies: Vec<SubTopology>,
     pub dead_letters: Option<DeadLetters>,
@@ -137,6 +141,7 @@ pub enum NodeKind {
     /// To one of several sinks.
     Route(Route),
     Cogroup(Cogroup),
+    GlobalJoin(Box<GlobalJoin>),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

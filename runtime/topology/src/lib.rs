@@ -9,6 +9,7 @@ mod describe;
 pub mod description;
 mod expression;
 mod foreign;
+mod global;
 pub mod grants;
 mod graph;
 mod names;
@@ -30,6 +31,7 @@ pub use cogroup::Cogroup;
 pub use compatibility::{Change, compatibility};
 pub use expression::{Expression, Filter, Map, Route, Shape};
 pub use foreign::{ForeignJoin, ForeignLookup, ForeignResolve};
+pub use global::{GlobalId, GlobalJoin, GlobalKey, GlobalTable};
 pub use grants::{Grants, HeaderPart, HttpGrant};
 pub use graph::{
     Aggregate, AggregateFunction, Branch, CreateTopic, DeadLetters, Edge, Emit, FieldPath, Format, Guarantee, Limits,

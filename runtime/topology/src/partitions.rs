@@ -46,7 +46,7 @@ pub struct UserTopic {
 }
 
 impl Topology {
-    /// Topics of sources, then of sinks, then the dead letters; each once, `create` from whichever node has it.
+    /// Topics of sources, of global tables, then of sinks, then the dead letters; each once, `create` from whichever node has it.
     pub fn user_topics(&self) -> Vec<UserTopic> {
         let internal = self.repartition_topics();
         let mut topics: IndexMap<&str, UserTopic> = IndexMap::new();
@@ -69,6 +69,9 @@ impl Topology {
                     add(topic, &node.name, source.create.as_ref());
                 }
             }
+        }
+        for table in &self.globals {
+            add(&table.topic, &table.name, table.create.as_ref());
         }
         for node in &self.nodes {
             if let NodeKind::Sink(sink) = &node.kind {

@@ -31,6 +31,7 @@ impl NodeKind {
             Self::Map(_) => "map",
             Self::Route(_) => "route",
             Self::Cogroup(_) => "cogroup",
+            Self::GlobalJoin(_) => "join",
         }
     }
 
@@ -198,6 +199,7 @@ impl Topology {
                 NodeKind::ForeignResolve(resolve) => (Some(resolve.join.left_key), Some(Format::Json)),
                 NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),
                 NodeKind::TableJoin(join) => (Some(join.key), Some(Format::Json)),
+                NodeKind::GlobalJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),

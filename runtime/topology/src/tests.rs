@@ -76,6 +76,7 @@ fn topology(nodes: Vec<Node>, stores: Vec<Store>) -> Topology {
         max_task_idle_ms: 0,
         nodes,
         stores,
+        globals: Vec::new(),
         sub_topologies: Vec::new(),
         dead_letters: None,
     }

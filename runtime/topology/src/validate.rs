@@ -35,8 +35,8 @@ impl Topology {
     /// into sub-topologies and adds the internal store of each that keeps times: of modules, of windows. Validating twice changes nothing.
     ///
     /// # Errors
-    /// All problems at once: names, edges, ports, formats, cycles, owners of stores, topics read twice, size of the
-    /// commit metadata.
+    /// All problems at once: names, edges, ports, formats, cycles, owners of stores, topics read twice, global tables,
+    /// size of the commit metadata.
     pub fn validated(mut self) -> Result<Self, Error> {
         let mut problems = Vec::new();
         self.drop_internal_stores();
@@ -46,6 +46,7 @@ impl Topology {
             self.check_formats(&mut problems);
             self.check_topics(&mut problems);
             self.check_stores(&mut problems);
+            self.check_globals(&mut problems);
             match order(&self.nodes) {
                 Ok(order) => {
                     self.reorder(&order);

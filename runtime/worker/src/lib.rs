@@ -2,7 +2,7 @@
 //!
 //! [`Worker`] owns a data consumer, a producer, a reader of control and placement records, and tasks; it is advanced
 //! by [`Worker::poll`] and waits only inside broker calls. It reads no clock and draws no randomness of its own.
-//! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s; threads, REST and
+//! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s, reading its global tables is [`globals`]'; threads, REST and
 //! everything that holds several pipelines are `server`'s.
 
 #![allow(
@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod crash;
+pub mod globals;
 pub mod metadata;
 pub mod mutant;
 pub mod placement;

@@ -461,6 +461,7 @@ fn topology(module: &Module) -> Topology {
             changelog: topology::changelog_topic("fuzzed", "tiny-seen"),
             emit: Emit::EveryUpdate,
         }],
+        globals: Vec::new(),
         sub_topologies: Vec::new(),
         dead_letters: Some(DeadLetters {
             topic: "dead".into(),

@@ -94,7 +94,7 @@ final class Build {
                 return Stream.table(table, key, value, false);
             }
             case "global-table": {
-                globals.put(name, builder.globalTable(topics.get(0), how));
+                globals.put(name, builder.globalTable(topics.get(0), how, store(name, source, key, value)));
                 return new Stream(null, null, null, key, value, false);
             }
             default:

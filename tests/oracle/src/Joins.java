@@ -81,11 +81,23 @@ final class Joins {
 
     private KStream<Bytes, Bytes> global(GlobalKTable<Bytes, Bytes> global) {
         String on = step.path("on").asText("key");
-        KeyValueMapper<Bytes, Bytes, Bytes> other = (k, v) -> Parts.select(on, k, v);
-        ValueJoiner<Bytes, Bytes, Bytes> joiner = (a, b) -> joined(null, a, b);
+        KeyValueMapper<Bytes, Bytes, Bytes> other = (k, v) -> mapped(on, k, v);
+        ValueJoinerWithKey<Bytes, Bytes, Bytes, Bytes> joiner = this::joined;
         return kind.equals("left")
             ? left.asRows().rows().leftJoin(global, other, joiner, Named.as(name))
             : left.asRows().rows().join(global, other, joiner, Named.as(name));
+    }
+
+    /** The key of a global table: a part of the row, or what an expression gives, as the table's keys are written. */
+    private Bytes mapped(String on, Bytes key, Bytes value) {
+        if (on.equals("key") || on.equals("value")) return Parts.select(on, key, value);
+        if (on.matches("value(\\.[\\w-]+)+")) {
+            if (value == null) return null;
+            JsonNode field = Parts.field(on.substring("value.".length()), Forms.json(value));
+            return Forms.encode(right.key(), field);
+        }
+        Row row = new Row(key, value, 0, null);
+        return Forms.encode(right.key(), Expression.json(Expression.of(on).evaluate(left.formats(), row, null)));
     }
 
     private Materialized<Bytes, Bytes, KeyValueStore<Bytes, byte[]>> stored() {

@@ -53,6 +53,19 @@ final class RandomCases {
         Files.writeString(path, text);
     }
 
+    /** A row of the global table, of any time: it has none. */
+    private JsonNode globalRow() {
+        var line = Forms.JSON.createObjectNode().put("topic", "global");
+        String key = pick("a", "b", "c", "x", "y", "none", "");
+        if (!key.isEmpty()) line.put("key", key);
+        if (random.nextInt(4) == 0) {
+            line.putNull("value");
+        } else {
+            line.putObject("value").put("n", random.nextInt(5)).put("k", pick("x", "y"));
+        }
+        return line.put("timestamp", random.nextInt(60));
+    }
+
     private String pick(String... of) {
         return of[random.nextInt(of.length)];
     }
@@ -74,6 +87,7 @@ final class RandomCases {
             time = Math.max(0, time + (ordered ? random.nextInt(5) : random.nextInt(12) - 4));
             // Some far too late, and some after a pause.
             if (random.nextInt(25) == 0) time = ordered ? time + 30 : Math.max(0, time + random.nextInt(90) - 45);
+            if (pipeline.global && random.nextInt(3) == 0) lines.add(globalRow());
             var line = Forms.JSON.createObjectNode().put("topic", "in");
             String key = pick("a", "b", "c", "");
             if (!key.isEmpty()) line.put("key", key);

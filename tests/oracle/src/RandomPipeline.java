@@ -3,7 +3,7 @@ import java.util.List;
 import java.util.Random;
 
 /**
- * A pipeline file drawn from a seed: stateless steps, tables, aggregates, windows, suppress, joins.
+ * A pipeline file drawn from a seed: stateless steps, tables, aggregates, windows, suppress, joins, also with a global table.
  *
  * One source, so that the order of inputs is that of arrival; what two lines of steps do together (merge, join) they do
  * only where no repartition topic lies between them, since no order holds across one.
@@ -28,6 +28,8 @@ final class RandomPipeline {
     private final List<Line> tables = new ArrayList<>();
     /** Sinks without an order: rows that found no match go on when Kafka Streams happens to look. */
     final List<String> anyOrder = new ArrayList<>();
+    /** Whether there is a global table. */
+    final boolean global;
     private int steps;
     private int parts;
 
@@ -36,6 +38,10 @@ final class RandomPipeline {
         file.append("# Drawn from seed ").append(seed).append(".\nwasmill = 1\nname = \"random-").append(seed)
             .append("\"\n\n[sources.in]\ntopic = \"in\"\nkey = \"string\"\nvalue = \"json\"\n");
         streams.add(new Line("in", Values.FIELDS, 0, false));
+        global = random.nextInt(3) == 0;
+        if (global) {
+            file.append("\n[sources.global]\ntopic = \"global\"\nkey = \"string\"\nvalue = \"json\"\nas = \"global-table\"\n");
+        }
         int count = 1 + random.nextInt(7);
         for (int i = 0; i < count; i++) {
             switch (random.nextInt(5)) {
@@ -205,6 +211,10 @@ final class RandomPipeline {
 
     private void join() {
         Line left = pickFrom(streams);
+        if (global && random.nextInt(3) > 0) {
+            globalJoin(left);
+            return;
+        }
         switch (random.nextInt(4)) {
             case 0 -> {
                 if (tables.isEmpty()) return;
@@ -232,6 +242,19 @@ final class RandomPipeline {
             }
             default -> unmatched();
         }
+    }
+
+    /** Its rows keep their keys, so nothing is moved by it. */
+    private void globalJoin(Line left) {
+        String name = "s" + ++steps;
+        joined(name, left, new Line("global", Values.FIELDS, 0, false), pick("inner", "left"));
+        switch (random.nextInt(left.values() == Values.FIELDS ? 4 : 2)) {
+            case 0 -> {}
+            case 1 -> line("on", "key == null || key == 'b' ? dyn(null) : key");
+            case 2 -> line("on", "value.k");
+            default -> line("on", "value == null ? dyn(null) : has(value.k) ? value.k : 'a'");
+        }
+        streams.add(left.as(name, Values.PAIR));
     }
 
     /** Of two sides that the inputs are sure to flush: see {@link RandomCases}. */

@@ -118,6 +118,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
             store("split-seen", StoreKind::KeyValue, Format::Bytes, Emit::EveryUpdate),
             store("count", StoreKind::Timestamped, Format::I64, emit),
         ],
+        globals: Vec::new(),
         sub_topologies: Vec::new(),
         dead_letters: Some(DeadLetters {
             topic: DEAD.into(),

@@ -117,9 +117,9 @@ impl Line {
         }
     }
 
-    fn store<'p>(&self, project: &'p Project) -> Result<&'p topology::Store> {
+    fn store<'p>(&self, project: &'p Project) -> Result<super::project::Store<'p>> {
         let name = self.text("store")?;
-        let known: Vec<&str> = project.stores().map(|store| store.name.as_str()).collect();
+        let known: Vec<&str> = project.stores().map(|store| store.name).collect();
         let hint = || nearest(name, &known).unwrap_or_else(|| format!("\nhint: there are: {}", known.join(", ")));
         let found = project.stores().find(|store| store.name == name);
         found.ok_or_else(|| anyhow!("{}: the pipeline has no store `{name}`{}", self.place, hint()))
@@ -235,7 +235,7 @@ pub fn expected(project: &Project, text: &str, file: &str) -> Result<Expected> {
                 let Some(key) = line.bytes("key", store.key)? else {
                     bail!("{}: an entry of a store has a key", line.place);
                 };
-                let rows = stores.entry(Group::Store(store.name.clone())).or_default();
+                let rows = stores.entry(Group::Store(store.name.to_owned())).or_default();
                 // Without a value the line says that the key is not there.
                 if line.field("value") != &Value::Null {
                     let row = row(&line, word, store.key, store.value)?;

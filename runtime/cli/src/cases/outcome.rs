@@ -68,10 +68,10 @@ impl Outcome {
             );
         }
         for store in project.stores().filter(|_| stopped.is_none()) {
-            let entries = driver.store(&store.name).unwrap_or_default();
+            let entries = driver.store(store.name).unwrap_or_default();
             let rows = entries.into_iter().map(|entry| {
                 let mut row = Row::new();
-                row.insert("store".into(), store.name.clone().into());
+                row.insert("store".into(), store.name.into());
                 row.insert("key".into(), text::decode(store.key, Some(&entry.key)));
                 row.insert("value".into(), text::decode(store.value, Some(&entry.value)));
                 row.extend(
@@ -81,7 +81,7 @@ impl Outcome {
                 );
                 row
             });
-            groups.insert(Group::Store(store.name.clone()), rows.collect());
+            groups.insert(Group::Store(store.name.to_owned()), rows.collect());
         }
         Self { groups }
     }

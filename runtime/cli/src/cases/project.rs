@@ -32,6 +32,14 @@ pub struct Topic {
     pub is_output: bool,
 }
 
+/// What may be looked into.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'p> {
+    pub name: &'p str,
+    pub key: Format,
+    pub value: Format,
+}
+
 impl Project {
     pub fn load(dir: &Path, vars: &Vars) -> Result<Self> {
         let file = dir.join("pipeline.toml");
@@ -85,6 +93,15 @@ impl Project {
                 known.is_output |= sink;
             }
         }
+        for table in &topology.globals {
+            let topic = Topic {
+                key: table.key,
+                value: table.value,
+                is_input: true,
+                is_output: false,
+            };
+            topics.insert(table.topic.clone(), topic);
+        }
         Self {
             topology: Arc::new(topology),
             modules,
@@ -110,18 +127,21 @@ impl Project {
         self.topics.get(name).copied()
     }
 
-    /// Stores that a file or a module declares.
-    pub fn stores(&self) -> impl Iterator<Item = &topology::Store> {
+    /// Stores that a file or a module declares, then global tables.
+    pub fn stores(&self) -> impl Iterator<Item = Store<'_>> {
         let times: Vec<String> = self
             .topology
             .sub_topologies
             .iter()
             .map(|sub| topology::times_store(sub.id))
             .collect();
-        self.topology
-            .stores
-            .iter()
-            .filter(move |store| !times.contains(&store.name))
+        let stores = self.topology.stores.iter();
+        let stores = stores.filter(move |store| !times.contains(&store.name));
+        let globals = self.topology.globals.iter();
+        stores
+            .map(|store| (&store.name, store.key, store.value))
+            .chain(globals.map(|table| (&table.name, table.key, table.value)))
+            .map(|(name, key, value)| Store { name, key, value })
     }
 
     pub fn new_processor(&self) -> NewProcessor {

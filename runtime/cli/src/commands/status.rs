@@ -80,6 +80,12 @@ fn text(status: &Status, rates: Option<&BTreeMap<String, f64>>) {
     show::line("");
     pipeline::list(&status.pipelines, rates);
     for pipeline in &status.pipelines {
+        for table in pipeline.globals.iter().filter(|table| table.state != "whole") {
+            show::line(&format!(
+                "\n{} global table {}: {} {}, {}/{} records",
+                pipeline.name, table.name, table.state, table.topic, table.read.records, table.read.total
+            ));
+        }
         let interesting = |task: &&Task| task.state != "running" || task.reason.is_some();
         for task in pipeline.tasks.iter().filter(interesting) {
             let restored = task

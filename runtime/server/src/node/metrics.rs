@@ -23,6 +23,12 @@ struct TaskLabel {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TableLabel {
+    pipeline: String,
+    table: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabel {
     pipeline: String,
     step: String,
@@ -79,6 +85,26 @@ fn versions(registry: &mut Registry, pipelines: &[Pipeline]) {
     }
 }
 
+/// Global tables on their way to being whole.
+fn globals(registry: &mut Registry, pipelines: &[Pipeline]) {
+    let remaining = Family::<TableLabel, Gauge>::default();
+    registry.register(
+        "global_table_remaining_records",
+        "Records of the topic still to read before tasks begin",
+        remaining.clone(),
+    );
+    for pipeline in pipelines {
+        for table in &pipeline.globals {
+            let label = TableLabel {
+                pipeline: pipeline.name.clone(),
+                table: table.name.clone(),
+            };
+            let left = table.read.total.saturating_sub(table.read.records);
+            remaining.get_or_create(&label).set(left as i64);
+        }
+    }
+}
+
 impl Node {
     /// OpenMetrics text, made anew from the status at every call.
     pub fn metrics_text(&self) -> String {
@@ -102,6 +128,7 @@ impl Node {
         registry.register("uptime_milliseconds", "Since the node started", uptime.clone());
         uptime.set(status.uptime_ms as i64);
         versions(&mut registry, &status.pipelines);
+        globals(&mut registry, &status.pipelines);
         let mut counters: BTreeMap<String, Family<PipelineLabel, Counter>> = BTreeMap::new();
         for pipeline in &status.pipelines {
             let name = &pipeline.name;

@@ -5,6 +5,8 @@
 
 mod apply;
 mod call_times;
+mod committer;
+mod globals;
 mod grants;
 mod guest_log;
 mod letters;

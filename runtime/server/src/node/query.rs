@@ -1,6 +1,7 @@
 //! Queries of stores: committed state, task by task, in pages by key. Whichever node is asked, each task's part comes
 //! from the node that runs it.
 
+mod global;
 mod read;
 mod route;
 
@@ -60,7 +61,13 @@ fn place(entry: &PipelineEntry, name: &str) -> Result<Place, Refusal> {
             }
         }
     }
-    let known: Vec<&str> = topology.stores.iter().map(|store| store.name.as_str()).collect();
+    let globals = topology.globals.iter().map(|table| table.name.as_str());
+    let known: Vec<&str> = topology
+        .stores
+        .iter()
+        .map(|store| store.name.as_str())
+        .chain(globals)
+        .collect();
     let message = format!(
         "`{}` has no store `{name}`; it has: {}",
         topology.name,
@@ -76,6 +83,10 @@ impl Node {
     /// A pipeline, store, key or bound that is none, and tasks that do not run.
     pub fn query(&self, pipeline: &str, store: &str, request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
         let entry = self.entry(pipeline)?;
+        if let Some(table) = entry.details.topology.globals.iter().find(|table| table.name == store) {
+            let shared = lock(&self.running).get(pipeline).map(|running| running.shared.clone());
+            return global::answer(table, shared.as_deref(), request);
+        }
         let place = place(&entry, store)?;
         let least = request
             .at_least

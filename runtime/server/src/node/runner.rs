@@ -1,11 +1,13 @@
 //! The threads of one pipeline on this node: a coordinator and its stream threads, each a loop around a state machine.
 
 use super::Node;
+use super::committer::{Committer, PositionRequest};
+use super::globals::{Keeper, Tables};
 use super::steps;
 use super::tasks::{Directories, Factory};
 use crate::refusal::Refusal;
 use crate::registry::{PipelineEntry, control_topic, now_ms};
-use broker::{Broker, CommittedOffset, Error, ErrorKind};
+use broker::{Broker, Error, ErrorKind};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,11 +30,11 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// How long a query waits for the thread that holds the task.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
-const POSITIONS_WAIT: Duration = Duration::from_secs(10);
 
 /// What the threads of a pipeline share.
 pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
+    pub(crate) globals: Tables,
     /// How the threads agree on a swap.
     ballot: Ballot,
     stop: AtomicBool,
@@ -44,7 +46,7 @@ pub(crate) struct Shared {
     handed_over: AtomicBool,
     paused: AtomicBool,
     /// Milliseconds of [`clock`] at which the membership was last confirmed; -1 before.
-    confirmed_at: AtomicI64,
+    pub(super) confirmed_at: AtomicI64,
     /// Why the coordinator does not work.
     pub(crate) trouble: Mutex<Option<String>>,
     /// Whether this node leads the pipeline.
@@ -61,11 +63,6 @@ pub(crate) struct ThreadShare {
     pub(crate) restarts: AtomicU64,
     requests: Sender<Sender<Vec<TaskSnapshot>>>,
     inbox: Receiver<Sender<Vec<TaskSnapshot>>>,
-}
-
-struct PositionRequest {
-    offsets: Vec<CommittedOffset>,
-    answer: Sender<Result<(), Error>>,
 }
 
 pub(crate) struct RunningPipeline {
@@ -92,7 +89,7 @@ impl Random for SystemRandom {
 }
 
 impl Shared {
-    fn new(threads: Vec<String>) -> Self {
+    fn new(threads: Vec<String>, globals: Tables) -> Self {
         let share = |id| {
             let (requests, inbox) = unbounded();
             ThreadShare {
@@ -107,6 +104,7 @@ impl Shared {
         Self {
             ballot: Ballot::new(threads.iter().cloned()),
             threads: threads.into_iter().map(share).collect(),
+            globals,
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             hands_over: AtomicBool::new(false),
@@ -125,7 +123,7 @@ impl Shared {
             .store(entry.record.state == State::Paused, Ordering::Relaxed);
     }
 
-    fn stopping(&self) -> bool {
+    pub(super) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -163,22 +161,23 @@ impl RunningPipeline {
         let ids: Vec<String> = (0..config.threads)
             .map(|n| placement::thread_id(name, &config.node, n as u32))
             .collect();
-        let shared = Arc::new(Shared::new(ids));
+        let topology = &entry.details.topology;
+        let shared = Arc::new(Shared::new(ids, Tables::new(!topology.globals.is_empty())));
         shared.follow(entry);
-        let directories = Arc::new(Directories::new(
-            config
-                .data_dir
-                .join("state")
-                .join(name)
-                .join(run.incarnation.to_string()),
-            node.memory.clone(),
-        ));
+        let root = config.data_dir.join("state").join(name);
+        let root = root.join(run.incarnation.to_string());
+        let directories = Arc::new(Directories::new(root.clone(), node.memory.clone()));
         let (positions, requests) = unbounded();
         let mut handles = vec![spawn(format!("{name}-coordinator"), {
             let (broker, shared) = (node.broker.clone(), shared.clone());
             let options = coordinator_options(node, entry);
             move || coordinate(&broker, &options, &shared, &requests)
         })?];
+        if !topology.globals.is_empty() {
+            let keeper = Keeper::new(node.broker.clone(), node.memory.clone(), root, &config.node, entry);
+            let shared = shared.clone();
+            handles.push(spawn(format!("{name}-globals"), move || keeper.run(&shared))?);
+        }
         for index in 0..shared.threads.len() {
             let thread = StreamThread {
                 node: node.clone(),
@@ -201,7 +200,7 @@ impl RunningPipeline {
 
     /// Takes the place of a pipeline that could not be started, so that `status` can say why.
     pub(crate) fn failed(entry: &PipelineEntry, reason: String) -> Self {
-        let shared = Arc::new(Shared::new(Vec::new()));
+        let shared = Arc::new(Shared::new(Vec::new(), Tables::new(false)));
         let (run, applied_at) = (entry.record.run(), entry.details.applied_at);
         Self {
             run,
@@ -317,6 +316,8 @@ fn coordinate(
         };
         let polled = match &mut coordinator {
             Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen),
+            // A node without its global tables is no place for a task.
+            None if !shared.globals.are_whole() => continue,
             none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
                 *none = Some(new);
             }),
@@ -375,33 +376,6 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen:
     Ok(())
 }
 
-/// A thread's way to the coordinator.
-struct Committer {
-    requests: Sender<PositionRequest>,
-    shared: Arc<Shared>,
-}
-
-impl worker::PositionCommitter for Committer {
-    fn commit(&mut self, offsets: &[CommittedOffset]) -> Result<(), Error> {
-        let unavailable = |cause: &str| Error::new(ErrorKind::Unavailable, "commit positions", cause);
-        let (answer, done) = bounded(1);
-        let request = PositionRequest {
-            offsets: offsets.to_vec(),
-            answer,
-        };
-        self.requests
-            .send(request)
-            .map_err(|_| unavailable("the coordinator is gone"))?;
-        done.recv_timeout(POSITIONS_WAIT)
-            .map_err(|_| unavailable("the coordinator does not answer"))?
-    }
-
-    fn confirmed_ago_ms(&mut self) -> Option<u64> {
-        let at = self.shared.confirmed_at.load(Ordering::Relaxed);
-        (at >= 0).then(|| clock().saturating_sub(at).max(0) as u64)
-    }
-}
-
 struct StreamThread {
     node: Arc<Node>,
     entry: PipelineEntry,
@@ -416,6 +390,10 @@ impl StreamThread {
         let Some(share) = self.shared.threads.get(self.index) else {
             return;
         };
+        self.shared.globals.wait(|| {
+            share.advanced_at.store(clock(), Ordering::Relaxed);
+            !self.shared.stopping()
+        });
         while !self.shared.stopping() {
             match self.work(share) {
                 Ok(()) => return,
@@ -432,7 +410,13 @@ impl StreamThread {
     }
 
     fn work(&self, share: &ThreadShare) -> Result<(), String> {
-        let factory = Factory::new(&self.node, &self.entry, self.directories.clone()).map_err(|r| r.message)?;
+        let factory = Factory::new(
+            &self.node,
+            &self.entry,
+            self.directories.clone(),
+            self.shared.globals.by_name(),
+        )
+        .map_err(|r| r.message)?;
         let mut worker = Worker::new(self.options(share), self.node.broker.clone(), Box::new(factory));
         let (mut stopping, mut paused) = (false, false);
         let mut published = Instant::now();

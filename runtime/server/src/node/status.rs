@@ -1,7 +1,7 @@
 //! What the node says of itself and its pipelines.
 
 use super::{Node, lock};
-use crate::api::{Pipeline, Restored, Status, Store, Task};
+use crate::api::{GlobalTable, Pipeline, Restored, Status, Store, Task};
 use crate::refusal::Refusal;
 use crate::registry::PipelineEntry;
 use crate::text;
@@ -58,6 +58,7 @@ impl Node {
             modules: modules(entry),
             swap: self.shown_swap(entry),
             stores: stores(entry),
+            globals: Vec::new(),
             tasks: Vec::new(),
             lag: None,
             counters: BTreeMap::new(),
@@ -83,6 +84,14 @@ impl Node {
                 .clone()
                 .map(|t| format!("membership: {t}")),
         );
+        let globals = &running.shared.globals;
+        let tables = globals.trouble().map(|trouble| format!("global tables: {trouble}"));
+        shown.problems.extend(tables);
+        shown.globals = globals
+            .progress()
+            .iter()
+            .map(|table| shown_global(table, globals.are_whole()))
+            .collect();
         for thread in &running.shared.threads {
             let Some(status) = lock(&thread.status).clone() else {
                 continue;
@@ -116,6 +125,19 @@ impl Node {
             .offsets(&sources, OffsetAt::End(Isolation::ReadUncommitted))
             .ok()?;
         Some(sources.into_iter().zip(ends).collect())
+    }
+}
+
+fn shown_global(table: &worker::globals::Progress, whole: bool) -> GlobalTable {
+    GlobalTable {
+        name: table.name.clone(),
+        topic: table.topic.clone(),
+        state: if whole { "whole" } else { "reading" }.to_owned(),
+        read: Restored {
+            records: table.read.max(0) as u64,
+            total: table.total.max(0) as u64,
+        },
+        dropped: table.dropped,
     }
 }
 

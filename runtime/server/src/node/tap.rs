@@ -286,6 +286,7 @@ fn formats_at(
         NodeKind::WindowAggregate(_) if port == 1 => above(),
         NodeKind::WindowAggregate(window) => of_store(window.aggregate.store).unwrap_or(text),
         NodeKind::TableJoin(join) => (join.key, Format::Json),
+        NodeKind::GlobalJoin(join) => (join.key, Format::Json),
         NodeKind::GroupTable(_) => (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes),
         NodeKind::ForeignSubscribe(_) | NodeKind::ForeignLookup(_) => {
             (below(topology, id, port).map_or(Format::String, |f| f.0), Format::Bytes)

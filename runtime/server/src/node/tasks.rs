@@ -5,7 +5,7 @@ use super::prepare::{self, Around, Preparations};
 use crate::registry::PipelineEntry;
 use rocks::{Database, Directory, Memory, Scratch};
 use sandbox::{LogSink, Module, Outside};
-use state::Backend;
+use state::{Backend, GlobalTable};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -107,6 +107,7 @@ pub(crate) struct Factory {
     /// Partitions of every topic that is written by key.
     partitions: HashMap<String, i32>,
     directories: Arc<Directories>,
+    globals: HashMap<String, Arc<GlobalTable>>,
     log: Arc<dyn LogSink>,
     watch: Arc<dyn Watch>,
     /// Tasks that this thread made since their directory was opened: making one again means that it failed.
@@ -118,6 +119,7 @@ impl Factory {
         node: &Arc<Node>,
         entry: &PipelineEntry,
         directories: Arc<Directories>,
+        globals: HashMap<String, Arc<GlobalTable>>,
     ) -> Result<Self, crate::refusal::Refusal> {
         let topology = Arc::new(entry.details.topology.clone());
         let mut modules = BTreeMap::new();
@@ -140,6 +142,7 @@ impl Factory {
             modules,
             partitions,
             directories,
+            globals,
             log: node.guest_log.clone(),
             watch: node.taps(&topology.name),
             made: std::collections::HashSet::new(),
@@ -227,6 +230,7 @@ impl TaskFactory for Factory {
         let options = task::Options {
             partition_count_of: self.partitions.clone(),
             watch: Some(self.watch.clone()),
+            globals: self.globals.clone(),
             max_task_idle_ms: self.topology.max_task_idle_ms,
             ..task::Options::default()
         };

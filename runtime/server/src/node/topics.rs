@@ -107,11 +107,12 @@ impl Node {
     /// Formats of keys and values as the pipelines that use the topic say.
     fn formats_of(&self, topic: &str) -> Option<(Format, Format)> {
         let registry = self.registry();
-        let nodes = registry
-            .view()
-            .pipelines
-            .values()
-            .flat_map(|entry| &entry.details.topology.nodes);
+        let topologies = registry.view().pipelines.values().map(|entry| &entry.details.topology);
+        let mut globals = topologies.clone().flat_map(|topology| &topology.globals);
+        if let Some(table) = globals.find(|table| table.topic == topic) {
+            return Some((table.key, table.value));
+        }
+        let nodes = topologies.flat_map(|topology| &topology.nodes);
         nodes
             .filter_map(|node| match &node.kind {
                 NodeKind::Source(source) if source.topics.iter().any(|t| t == topic) => {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use record::{Batch, BatchBuilder, Fetched, TopicPartition};
+use state::GlobalTable;
 use state::memory::Memory;
 
 use crate::{Error, Options, Processor, Ran, Task, TaskId};
@@ -159,7 +160,38 @@ fn drain(task: &mut Task, wall: &mut i64, cuts: &mut Option<Dice>) -> Result<(),
     }
 }
 
-fn new_task(world: &World, memory: &Memory) -> Task {
+/// The world's global tables, before their first row.
+fn globals(world: &World) -> HashMap<String, Arc<GlobalTable>> {
+    let table = || Arc::new(GlobalTable::new(Box::new(Memory::default())).unwrap());
+    let tables = world.topology.globals.iter();
+    tables.map(|global| (global.name.clone(), table())).collect()
+}
+
+/// What comes to global tables before a phase: some keys, each with another value or none.
+fn change(globals: &HashMap<String, Arc<GlobalTable>>, phase: usize) {
+    let mut rows = BatchBuilder::default();
+    for key in 0..5 {
+        let value = format!("g{phase}");
+        rows.push(
+            Some(format!("k{key}").as_bytes()),
+            (!(key + phase).is_multiple_of(3)).then_some(value.as_bytes()),
+            0,
+        );
+    }
+    let fetched = Fetched {
+        partition: TopicPartition::new("in-global", 0),
+        offsets: Vec::new(),
+        records: rows.finish(),
+        next: phase as i64 + 1,
+    };
+    for table in globals.values() {
+        table.push(&[&fetched]);
+        // Between runs, no task holds the table.
+        assert!(table.settle().unwrap());
+    }
+}
+
+fn new_task(world: &World, memory: &Memory, globals: HashMap<String, Arc<GlobalTable>>) -> Task {
     let topology = Arc::new(world.topology.clone());
     let mut processors: HashMap<usize, Box<dyn Processor>> = HashMap::new();
     for (node, config) in &world.modules {
@@ -169,6 +201,7 @@ fn new_task(world: &World, memory: &Memory) -> Task {
     let options = Options {
         partition_count_of: partitions.into(),
         run_records_max: 1,
+        globals,
         ..Options::default()
     };
     let id = TaskId {
@@ -188,7 +221,8 @@ struct Executed {
 /// `cuts`: how to cut batches; `None`: row by row, depth first.
 fn execute(world: &World, phases: &[Phase], mut cuts: Option<Dice>) -> Executed {
     let memory = Memory::default();
-    let mut task = new_task(world, &memory);
+    let globals = globals(world);
+    let mut task = new_task(world, &memory, globals.clone());
     let mut fetches = cuts.clone().unwrap_or(Dice::new(7));
     if cuts.is_none() {
         task.walk_row_by_row();
@@ -203,6 +237,7 @@ fn execute(world: &World, phases: &[Phase], mut cuts: Option<Dice>) -> Executed 
                 task.set_position(&source, 0);
             }
         }
+        change(&globals, number);
         feed(&mut task, phase, &mut fetches);
         if may_abort {
             drain(&mut task, &mut wall, &mut cuts).unwrap();
@@ -299,7 +334,7 @@ fn compare(found: &Seen, expected: &Seen, world: &str) {
 /// What a restore from the changelogs gives.
 fn restored(world: &World, seen: &Seen) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
     let memory = Memory::default();
-    let mut task = new_task(world, &memory);
+    let mut task = new_task(world, &memory, globals(world));
     for (store, rows) in &seen.changelogs {
         let mut batch = BatchBuilder::default();
         for (key, value, time) in rows {
@@ -328,7 +363,7 @@ fn batches_give_what_the_records_one_by_one_give() {
         for seed in 0..seeds() {
             let mut dice = Dice::new(mix(seed) ^ mix(shape.len() as u64));
             let world = build(shape, &mut dice);
-            let sources = new_task(&world, &Memory::default()).sources().to_vec();
+            let sources = new_task(&world, &Memory::default(), globals(&world)).sources().to_vec();
             let phases = phases(&mut dice, &sources);
             let one_by_one = execute(&world, &phases, None);
             let batched = execute(&world, &phases, Some(Dice::new(dice.next())));

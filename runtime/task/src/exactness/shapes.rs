@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use topology::{
-    Aggregate, AggregateFunction, Branch, DeadLetters, Edge, Emit, Format, Guarantee, JoinKind, Limits, ModuleStep,
-    Node, NodeKind, OnError, Predicate, Projection, Retries, Selector, Sink, Source, SourceKind, Start, Store,
-    StoreKind, StreamJoin, SubTopology, Topology, WindowAggregate, Windowing, Windows,
+    Aggregate, AggregateFunction, Branch, DeadLetters, Edge, Emit, Format, GlobalTable, Guarantee, JoinKind, Limits,
+    ModuleStep, Node, NodeKind, OnError, Predicate, Projection, Retries, Selector, Sink, Source, SourceKind, Start,
+    Store, StoreKind, StreamJoin, SubTopology, Topology, WindowAggregate, Windowing, Windows,
 };
 
 use super::Dice;
 use super::module::{Config, Style};
 
-pub const SHAPES: [&str; 16] = [
+pub const SHAPES: [&str; 17] = [
     "a fork that rejoins",
     "a store read downstream of its writer",
     "siblings write one store",
@@ -27,6 +27,7 @@ pub const SHAPES: [&str; 16] = [
     "a versioned table",
     "a foreign key",
     "several streams in one aggregate",
+    "a global table",
     "anything",
 ];
 
@@ -41,6 +42,7 @@ pub(super) struct Build<'a> {
     pub(super) dice: &'a mut Dice,
     pub(super) nodes: Vec<Node>,
     stores: Vec<Store>,
+    pub(super) globals: Vec<GlobalTable>,
     modules: BTreeMap<usize, Config>,
     /// Percent of rows with schedules, drops, dead letters, fails, retries, traps.
     rates: [u64; 6],
@@ -206,6 +208,7 @@ impl Build<'_> {
                 max_task_idle_ms: 0,
                 nodes: self.nodes,
                 stores: self.stores,
+                globals: self.globals,
                 sub_topologies: vec![sub],
                 dead_letters: Some(DeadLetters {
                     topic: if self.dice.chance(20) { "out" } else { "dead" }.into(),
@@ -232,6 +235,7 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         dice,
         nodes: Vec::new(),
         stores: Vec::new(),
+        globals: Vec::new(),
         modules: BTreeMap::new(),
         rates,
     };
@@ -251,6 +255,7 @@ pub fn build(shape: &str, dice: &mut Dice) -> World {
         "a versioned table" => super::tables::versioned(&mut b),
         "a foreign key" => super::tables::foreign(&mut b),
         "several streams in one aggregate" => super::tables::cogrouped(&mut b),
+        "a global table" => super::tables::global(&mut b),
         _ => anything(&mut b),
     }
     b.finish()

@@ -2,8 +2,8 @@
 
 use topology::{
     Aggregate, AggregateFunction, Cogroup, Dedup, Emit, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve,
-    Format, JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection, Selector, Shape, StoreKind, TableJoin,
-    TtlTable, VersionedTable,
+    Format, GlobalJoin, GlobalKey, GlobalTable, JoinGrace, JoinKind, Map, NodeKind, OnError, Predicate, Projection,
+    Selector, Shape, StoreKind, TableJoin, TtlTable, VersionedTable,
 };
 
 use super::shapes::{Build, From};
@@ -167,6 +167,47 @@ pub fn versioned(b: &mut Build<'_>) {
     }
     let latest = b.module(&[&[(table, 1), (joined, 0)]], 1, &[]);
     b.sink("out", &[(table, 0), (table, 1), (latest, 0)]);
+}
+
+/// Two joins with one global table, one after a module of the other, that meet again.
+pub fn global(b: &mut Build<'_>) {
+    let s = b.source(&["in-a", "in-b"]);
+    b.globals.push(GlobalTable {
+        name: "global".to_owned(),
+        topic: "in-global".to_owned(),
+        key: Format::Bytes,
+        value: Format::Bytes,
+        create: None,
+    });
+    let join = |b: &mut Build<'_>, from: From| {
+        let kind = [JoinKind::Inner, JoinKind::Left][b.dice.below(2) as usize];
+        let on = match b.dice.chance(60) {
+            true => GlobalKey::Part(Selector::Key),
+            false => GlobalKey::Expression(Expression {
+                text: "key == 'k1' ? dyn(null) : dyn('k2')".to_owned(),
+                key: Format::Bytes,
+                value: Format::Bytes,
+            }),
+        };
+        let join = GlobalJoin {
+            kind,
+            table: 0,
+            on,
+            table_key: Format::Bytes,
+            value: Projection::Both,
+            key: Format::Bytes,
+            left_value: Format::Bytes,
+            right_value: Format::Bytes,
+        };
+        let node = b.node(NodeKind::GlobalJoin(Box::new(join)), &[&[from]]);
+        b.nodes[node].on_error = OnError::Skip;
+        node
+    };
+    let first = join(b, (s, 0));
+    let made = b.module(&[&[(first, 0)]], 1, &[]);
+    let second = join(b, (made, 0));
+    let last = b.module(&[&[(second, 0), (first, 0)]], 1, &[]);
+    b.sink("out", &[(last, 0), (second, 0)]);
 }
 
 /// The nodes of a join by a foreign key, in one task.

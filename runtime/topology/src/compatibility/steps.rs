@@ -157,10 +157,22 @@ fn step(old: &Topology, a: &Node, new: &Topology, b: &Node, changes: &mut Vec<Ch
         (NodeKind::TableJoin(was), NodeKind::TableJoin(is)) if grace_ms(was) != grace_ms(is) => {
             changes.push(time("grace", b, grace_ms(was), grace_ms(is)));
         }
+        (NodeKind::GlobalJoin(was), NodeKind::GlobalJoin(is)) => {
+            let terms = (old.global_join_details(was), new.global_join_details(is));
+            global_join(b, terms, was.value != is.value, changes);
+        }
         (was, is) if was.expressions() != is.expressions() => {
             changes.push(Change::settings(label(b), "its expressions", "other expressions"));
         }
         _ => {}
+    }
+}
+
+fn global_join(node: &Node, (was, is): (String, String), revalued: bool, changes: &mut Vec<Change>) {
+    if was != is {
+        changes.push(Change::settings(label(node), was, is));
+    } else if revalued {
+        changes.push(Change::settings(label(node), "its value", "another value"));
     }
 }
 

@@ -7,6 +7,7 @@ mod dead_letters;
 mod dev;
 mod encrypted;
 mod fire;
+mod globals;
 mod grants;
 mod guarded;
 mod limits;
