@@ -38,9 +38,11 @@ guests=(
   examples/filter/pass
   examples/enrich/enrich
   examples/fraud/detect
+  examples/word-count-app/words
   tests/guests/misbehave
   tests/guests/talk
   tests/guests/reach
+  tests/guests/application
 )
 for crate in "${guests[@]}"; do
   # Next versions have the names of those before, and so have the files that cargo writes.
@@ -55,7 +57,7 @@ section "the engine's cases on Kafka Streams"
 bash tests/oracle/run.sh --quiet tests/cases/engine
 
 section "examples"
-for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich fraud/detect; do
+for example in word-count/tokenize dedup/dedup filter/pass enrich/enrich fraud/detect word-count-app/words; do
   folder=examples/${example%/*}
   cp "$WASMILL_GUESTS/${example#*/}.wasm" "$folder/"
   "$WASMILL_BIN" test "$folder"
@@ -64,6 +66,10 @@ done
 for example in sessions flights earthquakes enrichment; do
   "$WASMILL_BIN" test "examples/$example"
 done
+
+section "an application beside the host's own operators"
+cp "$WASMILL_GUESTS/application.wasm" tests/guests/application/
+"$WASMILL_BIN" test tests/guests/application
 
 section "a broker"
 if [[ -n ${WASMILL_KAFKA:-} ]]; then

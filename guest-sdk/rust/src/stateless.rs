@@ -119,7 +119,7 @@ fn read<'a, A: FromBytes<'a>>(value: Option<&'a [u8]>) -> Result<Option<A>, Unde
     A::from_bytes(value).map(Some)
 }
 
-fn rejected(row: usize, reject: crate::Reject) -> Outcome {
+pub(crate) fn rejected(row: usize, reject: crate::Reject) -> Outcome {
     Outcome {
         row: row as u32,
         disposition: crate::processor::disposition(reject),

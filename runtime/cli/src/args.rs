@@ -3,7 +3,7 @@
 mod look;
 mod swap;
 
-pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand, LogsArgs, TapArgs};
+pub use look::{BytesFormat, ChooseArgs, DeadLettersCommand, LogsArgs, QueryArgs, TapArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -391,33 +391,6 @@ fn offset(text: &str) -> Result<(String, i32, i64), String> {
         Some((topic.to_owned(), partition.parse().ok()?, offset.parse().ok()?))
     };
     read().ok_or_else(|| "write TOPIC:PARTITION=OFFSET, like orders:0=1200".to_owned())
-}
-
-#[derive(Args, Debug)]
-pub struct QueryArgs {
-    pub pipeline: String,
-    /// Full name: STEP or STEP-STORE
-    pub store: String,
-    /// One key, in the store's key format
-    #[arg(long, conflicts_with_all = ["prefix", "lower", "upper"])]
-    pub key: Option<String>,
-    #[arg(long, conflicts_with_all = ["lower", "upper"])]
-    pub prefix: Option<String>,
-    /// First key of a range
-    #[arg(long)]
-    pub lower: Option<String>,
-    /// End of a range, not included
-    #[arg(long)]
-    pub upper: Option<String>,
-    /// Only an answer that reflects the store's input up to there, not included: TOPIC-PARTITION:OFFSET (repeatable)
-    #[arg(long, value_name = "POSITION")]
-    pub at_least: Vec<String>,
-    /// Entries at most; 0 = all
-    #[arg(long, default_value_t = 100)]
-    pub limit: usize,
-    /// Print the largest values first, of the whole store (numbers only)
-    #[arg(long, value_name = "N", conflicts_with_all = ["key", "limit"])]
-    pub top: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

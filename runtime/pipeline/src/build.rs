@@ -206,7 +206,7 @@ impl<'f> Builder<'f> {
         self.outputs.insert(step.name.text.clone(), outputs);
     }
 
-    fn operator(&mut self, step: &StepPart, work: &Work, input: Out, from: &Text) -> Outputs {
+    pub(crate) fn operator(&mut self, step: &StepPart, work: &Work, input: Out, from: &Text) -> Outputs {
         let name = &step.name.text;
         match work {
             Work::SelectKey { by } => {
@@ -269,7 +269,11 @@ impl<'f> Builder<'f> {
             self.reader
                 .bad_value(span, "`merge` has two inputs at least".to_string(), None);
         }
-        let inputs: Vec<(&Text, Out)> = texts.into_iter().map(|from| (from, self.resolve(from))).collect();
+        let inputs = texts.into_iter().map(|from| (from, self.resolve(from))).collect();
+        self.merged(&step.name.text, inputs)
+    }
+
+    pub(crate) fn merged(&mut self, name: &str, inputs: Vec<(&Text, Out)>) -> Outputs {
         let mut merged = Out::default();
         for (from, input) in &inputs {
             for (what, all, one) in [
@@ -297,7 +301,7 @@ impl<'f> Builder<'f> {
             merged.key_changed |= input.key_changed;
         }
         let edges = inputs.iter().map(|(_, input)| feed(input, 0)).collect();
-        merged.node = self.node(&step.name.text, NodeKind::Merge, edges);
+        merged.node = self.node(name, NodeKind::Merge, edges);
         Outputs::One(merged)
     }
 

@@ -4,6 +4,7 @@
 //! [`topology::description::ModuleDescription`]); no file, node or component is touched here.
 //! Words of the language that this version does not do yet are known and refused as such, apart from unknown ones.
 
+mod application;
 mod build;
 mod cogroup;
 mod diagnostics;

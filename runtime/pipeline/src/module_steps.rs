@@ -20,6 +20,9 @@ impl Builder<'_> {
             }
             return Outputs::Unknown;
         };
+        if description.world == World::Application {
+            return self.application(step, part, reference, description, &module);
+        }
         let shown = format!("{}@{}", description.name, description.version);
         let (edges, inputs) = self.bind(step, &shown, &module);
         let params = params::check(&shown, &module.params, part.params.as_ref(), &part.module, self.reader);
@@ -40,6 +43,7 @@ impl Builder<'_> {
             retries: part.retries,
             limits: part.limits,
             grants: Box::new(part.grants.clone().unwrap_or_default()),
+            closure: None,
         };
         self.modules.insert(step.name.text.clone(), reference);
         let node = self.node(&step.name.text, NodeKind::Module(node), edges);
@@ -60,7 +64,13 @@ impl Builder<'_> {
         Outputs::Ports(outs.collect())
     }
 
-    fn check_grants(&mut self, step: &StepPart, part: &ModulePart, module: &str, description: &ModuleDescription) {
+    pub(crate) fn check_grants(
+        &mut self,
+        step: &StepPart,
+        part: &ModulePart,
+        module: &str,
+        description: &ModuleDescription,
+    ) {
         let Some(grants) = &part.grants else { return };
         for lacking in ungranted(&step.name.text, &description.capabilities, grants) {
             let message = format!("module `{module}` {}", lacking.message);
@@ -96,11 +106,6 @@ impl Builder<'_> {
                 return None;
             }
         };
-        if description.world == World::Application {
-            self.reader
-                .later(&text.span, &format!("`{reference}` is an application, which"));
-            return None;
-        }
         match understand(&description) {
             Ok(module) => Some((reference, description, module)),
             Err(problems) => {
@@ -111,7 +116,7 @@ impl Builder<'_> {
         }
     }
 
-    fn bind(&mut self, step: &StepPart, module: &str, description: &Module) -> (Vec<Edge>, Vec<Out>) {
+    pub(crate) fn bind(&mut self, step: &StepPart, module: &str, description: &Module) -> (Vec<Edge>, Vec<Out>) {
         let ports = &description.inputs;
         let mut bound: Vec<(usize, Text)> = Vec::new();
         match (&step.inputs, ports.as_slice()) {

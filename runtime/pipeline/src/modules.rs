@@ -175,11 +175,11 @@ fn check_identity(description: &ModuleDescription, problems: &mut Vec<String>) {
     if description.version.is_empty() {
         problems.push("it has no version".to_string());
     }
-    if description.world != World::Processor {
-        problems.push("it is an application, which is not supported yet".to_string());
+    if description.world == World::Application && description.plan.is_none() && description.parameters.is_empty() {
+        problems.push("it is an application, and exports no topology".to_string());
     }
     // The port of a row is a byte of the contract.
-    if description.inputs.is_empty() && description.world == World::Processor || description.inputs.len() > 256 {
+    if description.inputs.is_empty() || description.inputs.len() > 256 {
         problems.push(format!(
             "it has {} inputs, and must have 1 to 256",
             description.inputs.len()

@@ -127,7 +127,7 @@ fn check_causes(causes: &[u32], input_rows: usize) -> Result<(), String> {
     }
 }
 
-fn lift_outcomes(outcomes: Vec<wit::Outcome>, rows: usize) -> Result<Vec<(u32, RowOutcome)>, String> {
+pub(crate) fn lift_outcomes(outcomes: Vec<wit::Outcome>, rows: usize) -> Result<Vec<(u32, RowOutcome)>, String> {
     let lifted: Vec<(u32, RowOutcome)> = outcomes
         .into_iter()
         .map(|outcome| {

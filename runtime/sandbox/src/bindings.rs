@@ -5,7 +5,15 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "wasmill:streams/processor",
+    // The exports of all worlds in one, so that what they have in common has one type here.
+    inline: "
+        package wasmill:host;
+        world modules {
+            include wasmill:streams/processor@0.1.0;
+            include wasmill:streams/application@0.1.0;
+        }
+    ",
+    world: "wasmill:host/modules",
     imports: { default: trappable },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

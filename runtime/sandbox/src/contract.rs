@@ -1,5 +1,6 @@
 //! Is it a component, is it for this host, and does it ask only for what there is?
 
+use topology::description::World;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -10,6 +11,8 @@ pub(crate) const VERSION: &str = "wasmill:streams@0.1.0";
 
 const MODULE: &str = "wasmill:streams/module";
 const PROCESSING: &str = "wasmill:streams/processing";
+const TOPOLOGY: &str = "wasmill:streams/topology";
+const FUNCTIONS: &str = "wasmill:streams/functions";
 const SERVED: &str = "0.1.0";
 
 /// Everything that a guest may import. The first three are only types; the last four are there for all and do nothing
@@ -47,15 +50,20 @@ pub(crate) fn check_form(bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Versions stand only in the names of exported interfaces.
-pub(crate) fn check_exports(engine: &Engine, component: &Component) -> Result<(), Error> {
+/// Versions stand only in the names of exported interfaces, and worlds are told apart by which they are.
+pub(crate) fn world(engine: &Engine, component: &Component) -> Result<World, Error> {
     let ty = component.component_type();
     let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    check_export_names(&names)
+    world_of(&names)
 }
 
-fn check_export_names(names: &[&str]) -> Result<(), Error> {
-    for wanted in [MODULE, PROCESSING] {
+fn world_of(names: &[&str]) -> Result<World, Error> {
+    let exports = |wanted: &str| names.iter().any(|name| name.split('@').next() == Some(wanted));
+    let (world, wanted): (World, &[&str]) = match exports(TOPOLOGY) && !exports(PROCESSING) {
+        true => (World::Application, &[MODULE, TOPOLOGY, FUNCTIONS]),
+        false => (World::Processor, &[MODULE, PROCESSING]),
+    };
+    for wanted in wanted.iter().copied() {
         let versions: Vec<&str> = names
             .iter()
             .filter_map(|n| n.strip_prefix(wanted).and_then(|rest| rest.strip_prefix('@')))
@@ -73,12 +81,12 @@ fn check_export_names(names: &[&str]) -> Result<(), Error> {
                 list(names)
             ),
             None => format!(
-                "its world is not served here: it does not export `{PROCESSING}@{SERVED}`, but {}",
+                "its world is not served here: it does not export `{wanted}@{SERVED}`, but {}",
                 list(names)
             ),
         }));
     }
-    Ok(())
+    Ok(world)
 }
 
 /// Default deny: what is not offered is refused by name before the module is instantiated.
@@ -148,15 +156,27 @@ mod tests {
 
     #[test]
     fn names_both_versions() {
-        let message = check_export_names(&["wasmill:streams/module@0.2.0"])
-            .unwrap_err()
-            .to_string();
+        let message = world_of(&["wasmill:streams/module@0.2.0"]).unwrap_err().to_string();
         assert!(
             message.contains("wasmill:streams@0.2.0") && message.contains("wasmill:streams@0.1.0"),
             "{message}"
         );
-        let message = check_export_names(&["wasi:cli/run@0.2.0"]).unwrap_err().to_string();
+        let message = world_of(&["wasi:cli/run@0.2.0"]).unwrap_err().to_string();
         assert!(message.contains("`wasi:cli/run@0.2.0`"), "{message}");
+    }
+
+    #[test]
+    fn tells_worlds_apart_by_their_exports() {
+        let (module, functions) = ("wasmill:streams/module@0.1.0", "wasmill:streams/functions@0.1.0");
+        let topology = "wasmill:streams/topology@0.1.0";
+        let processor = [module, "wasmill:streams/processing@0.1.0"];
+        assert_eq!(world_of(&processor).unwrap(), World::Processor);
+        assert_eq!(world_of(&[module, topology, functions]).unwrap(), World::Application);
+        let message = world_of(&[module, topology]).unwrap_err().to_string();
+        assert!(
+            message.contains("does not export `wasmill:streams/functions@0.1.0`"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The contract's description as the rest of the host knows it.
 
+use sha2::{Digest, Sha256};
 use topology::description::{
-    Attribute, CapabilityDescription, ModuleDescription, ParameterDescription, PortDescription, StoreDescription, World,
+    Attribute, CapabilityDescription, ModuleDescription, ParameterDescription, Plan, PlanBinding, PlanFunction,
+    PlanNode, PortDescription, StoreDescription, World,
 };
 
+use crate::bindings::exports::wasmill::streams::topology as topology_wit;
 use crate::bindings::wasmill::streams::description as wit;
 
 /// A version stands in messages, file names and `name@version`.
@@ -40,7 +43,39 @@ pub(crate) fn convert(described: wit::Description, digest: &str) -> Result<Modul
         parameters: described.parameters.into_iter().map(parameter).collect(),
         capabilities: described.capabilities.into_iter().map(capability).collect(),
         options: attributes(described.options),
+        plan: None,
     })
+}
+
+/// The topology of an application. What is in it is checked by `pipeline`, as a pipeline with it is read.
+pub(crate) fn plan(built: topology_wit::Plan) -> Plan {
+    let nodes = built.nodes.into_iter().map(|node| PlanNode {
+        name: node.name,
+        operator: node.operator,
+        inputs: node.inputs,
+        options: attributes(node.options),
+        functions: node
+            .functions
+            .into_iter()
+            .map(|function| PlanFunction {
+                role: function.role,
+                number: function.number,
+            })
+            .collect(),
+    });
+    let outputs = built.outputs.into_iter().map(|binding| PlanBinding {
+        port: binding.port,
+        node: binding.node,
+    });
+    let mut plan = Plan {
+        nodes: nodes.collect(),
+        outputs: outputs.collect(),
+        digest: String::new(),
+    };
+    // Strings and numbers only: there is nothing in it that JSON could not say.
+    let said = serde_json::to_vec(&plan).unwrap_or_default();
+    plan.digest = crate::engine::hex(&Sha256::digest(said));
+    plan
 }
 
 fn attributes(options: Vec<wit::Attribute>) -> Vec<Attribute> {

@@ -10,10 +10,11 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Strategy, WasmBacktraceDetails};
 
 use crate::artifact::Cache;
+use crate::bindings::Modules;
 use crate::bindings::grantable::Grantable;
-use crate::bindings::{Processor, ProcessorPre};
 use crate::contract;
 use crate::error::Error;
+use crate::exports::Exports;
 use crate::failure::FRAMES_MAX;
 use crate::host::Host;
 use crate::module::Module;
@@ -54,7 +55,7 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Result<Self, Error> {
         let engine = Engine::new(&config()).map_err(|e| Error::Engine(format!("{e:#}")))?;
         let mut linker = Linker::new(&engine);
-        Processor::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
+        Modules::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
             .and_then(|()| Grantable::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host))
             .map_err(|e| Error::Engine(format!("{e:#}")))?;
         let cache = options.cache_dir.map(Cache::open).transpose()?;
@@ -74,7 +75,7 @@ impl Sandbox {
         let Inner { engine, linker, .. } = &*self.inner;
         let digest = hex(&Sha256::digest(bytes));
         let component = self.inner.component(bytes, &digest)?;
-        contract::check_exports(engine, &component)?;
+        let world = contract::world(engine, &component)?;
         contract::check_imports(engine, &component)?;
         let misfit = |e: wasmtime::Error| {
             Error::Contract(format!(
@@ -84,7 +85,7 @@ impl Sandbox {
         };
         let pre = linker
             .instantiate_pre(&component)
-            .and_then(ProcessorPre::new)
+            .and_then(|pre| Exports::new(pre, world))
             .map_err(misfit)?;
         Module::describe(digest, pre)
     }

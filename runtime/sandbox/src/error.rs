@@ -21,6 +21,13 @@ pub enum Error {
     /// `describe` trapped, took too long, or described something impossible.
     #[error("{0}")]
     Describe(String),
+    /// A closure is asked of a processor, or a whole step of an application.
+    #[error("module `{module}` is {is}, and its step needs {needs}")]
+    World {
+        module: String,
+        is: &'static str,
+        needs: &'static str,
+    },
     #[error("setting `{name}`: {cause}")]
     Setting { name: String, cause: String },
     /// Its description wants what the step does not grant.

@@ -20,8 +20,15 @@ const CORE_INSTANCES_MAX: usize = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Describe,
+    /// Of an application's topology, by an instance that is to run.
+    Build,
     Open,
-    Process { rows: u32 },
+    Process {
+        rows: u32,
+    },
+    /// A closure of an application, which has no stores and no schedules of its own.
+    Transform,
+    Aggregate,
     Punctuate,
     Migrate,
     Close,
@@ -31,8 +38,11 @@ impl Phase {
     pub(crate) fn export(self) -> &'static str {
         match self {
             Self::Describe => "describe",
+            Self::Build => "build",
             Self::Open => "open",
             Self::Process { .. } => "process",
+            Self::Transform => "transform",
+            Self::Aggregate => "aggregate",
             Self::Punctuate => "punctuate",
             Self::Migrate => "migrate",
             Self::Close => "close",
@@ -113,7 +123,9 @@ impl Host {
     /// Traps a call of an import in a phase where it has no meaning.
     pub(crate) fn allow(&self, import: &str, phases: impl Fn(Phase) -> bool) -> Result<()> {
         match self.phase {
-            Phase::Describe => bail!("an import called from `describe` traps: `{import}`"),
+            Phase::Describe | Phase::Build => {
+                bail!("an import called from `{}` traps: `{import}`", self.phase.export())
+            }
             phase if phases(phase) => Ok(()),
             phase => bail!("`{import}` cannot be called from `{}`", phase.export()),
         }

@@ -1,5 +1,7 @@
 //! One module in one task: the [`Processor`] that the task calls.
 
+mod application;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,16 +11,16 @@ use serde_json::Value;
 use task::Processor;
 use task::processor::{Answer, Context, Emission, Failure, Input, Now};
 use topology::grants::Want;
-use topology::{Grants, Limits, ModuleStep};
+use topology::{Closure, Grants, Limits, ModuleStep};
 use wasmtime::{Result as WasmResult, Store};
 
 use crate::answer;
-use crate::bindings;
 use crate::bindings::exports::wasmill::streams::module;
 use crate::bindings::wasmill::data::columns as wit;
 use crate::bindings::wasmill::streams::description;
 use crate::columns::{self, Lowered, LoweredHeaders};
 use crate::error::Error;
+use crate::exports::Guest;
 use crate::failure;
 use crate::host::{Host, Phase};
 use crate::log::{Log, LogSink};
@@ -52,6 +54,8 @@ pub struct InstanceOptions {
     /// What the step grants, and the world behind it; `None`: calls beyond the module's world trap.
     pub grants: Grants,
     pub outside: Option<Arc<dyn Outside>>,
+    /// Of a node of an application: the closure that is called for its rows.
+    pub closure: Option<Box<Closure>>,
 }
 
 impl InstanceOptions {
@@ -69,6 +73,7 @@ impl InstanceOptions {
             needs_stream_times: step.needs_stream_times,
             grants: (*step.grants).clone(),
             outside: None,
+            closure: step.closure.clone(),
         }
     }
 }
@@ -91,7 +96,7 @@ pub(crate) struct Instance {
 
 struct Running {
     store: Store<Host>,
-    guest: bindings::Processor,
+    guest: Guest,
 }
 
 impl Instance {
@@ -102,11 +107,15 @@ impl Instance {
             let module = module.name();
             return Err(Error::NotGranted { module, lacking });
         }
+        application::fits(&module, options.closure.as_deref())?;
         let settings = settings::check(module.description(), mem::take(&mut options.settings))?;
         let name = options.name.take().unwrap_or_else(|| module.name());
         let log = Log::new(name.clone(), options.task.clone(), options.limits.log_lines_per_second)
             .with_sink(options.log.clone());
-        let outputs = module.description().outputs.len();
+        let outputs = match options.closure {
+            Some(_) => 1,
+            None => module.description().outputs.len(),
+        };
         let mark_bytes = options.limits.recycle_mark();
         Ok(Self {
             module,
@@ -137,8 +146,8 @@ impl Instance {
         host.phase = Phase::Open;
         host.log.begin_call();
         host.reach = self.reach();
-        let mut store = new_store(&inner.pre, host);
-        match inner.pre.instantiate(&mut store) {
+        let mut store = new_store(&inner.exports, host);
+        match inner.exports.instantiate(&mut store) {
             Ok(guest) => {
                 self.running = Some(Running { store, guest });
                 Ok(())
@@ -174,7 +183,7 @@ impl Instance {
         &mut self,
         context: &mut Context,
         phase: Phase,
-        export: impl FnOnce(&mut Store<Host>, &bindings::Processor) -> WasmResult<R>,
+        export: impl FnOnce(&mut Store<Host>, &Guest) -> WasmResult<R>,
     ) -> Result<R, Failure> {
         let Some(running) = &mut self.running else {
             return Err(Failure::Host(format!(
@@ -189,7 +198,10 @@ impl Instance {
         start_call(&mut running.store);
         let began = Instant::now();
         let answered = export(&mut running.store, &running.guest);
-        if matches!(phase, Phase::Process { .. } | Phase::Punctuate) {
+        if matches!(
+            phase,
+            Phase::Process { .. } | Phase::Transform | Phase::Aggregate | Phase::Punctuate
+        ) {
             self.busy += began.elapsed();
         }
         let host = running.store.data_mut();
@@ -207,6 +219,9 @@ impl Processor for Instance {
         if self.running.is_none() {
             self.start()?;
         }
+        if let Some(closure) = self.options.closure.clone() {
+            self.build(context, &closure.plan)?;
+        }
         let task = self.options.task.clone();
         let settings = mem::take(&mut self.settings);
         let opened = settings::with_views(&settings, |views| {
@@ -217,7 +232,7 @@ impl Processor for Instance {
                 partition: task.partition,
             };
             self.call(context, Phase::Open, |store, guest| {
-                guest.wasmill_streams_module().call_open(store, views, task)
+                guest.module.call_open(store, views, task)
             })
         });
         self.settings = settings;
@@ -227,6 +242,14 @@ impl Processor for Instance {
     }
 
     fn process(&mut self, context: &mut Context, now: Now, input: &Input) -> Result<Answer, Failure> {
+        if let Some(closure) = self.options.closure.take() {
+            let answer = match closure.form.is_aggregate() {
+                true => self.aggregate(context, input, &closure),
+                false => self.transform(context, now, input, &closure),
+            };
+            self.options.closure = Some(closure);
+            return answer;
+        }
         let lowered = LoweredInput::new(input, &self.options);
         let rows = input.batch.len();
         let phase = Phase::Process {
@@ -235,7 +258,7 @@ impl Processor for Instance {
         let answer = self.call(context, phase, |store, guest| {
             let batch = lowered.view(input);
             guest
-                .wasmill_streams_processing()
+                .processing()?
                 .call_process(store, clocks(now), batch, &input.ports)
         })?;
         let answer = answer.map_err(guest_failure)?;
@@ -244,10 +267,11 @@ impl Processor for Instance {
     }
 
     fn punctuate(&mut self, context: &mut Context, now: Now, name: &str) -> Result<Emission, Failure> {
+        if self.options.closure.is_some() {
+            return Err(Failure::Contract("an application has no schedules".to_owned()));
+        }
         let rows = self.call(context, Phase::Punctuate, |store, guest| {
-            guest
-                .wasmill_streams_processing()
-                .call_punctuate(store, clocks(now), name)
+            guest.processing()?.call_punctuate(store, clocks(now), name)
         })?;
         answer::lift_punctuation(rows.map_err(guest_failure)?, self.outputs)
             .map_err(|broken| Failure::Contract(format!("the answer of `punctuate` {broken}")))
@@ -265,7 +289,7 @@ impl Processor for Instance {
         }
         let (keys, values) = (Lowered::new(keys), Lowered::new(values));
         let migrated = self.call(&mut Context::default(), Phase::Migrate, |wasm, guest| {
-            let module = guest.wasmill_streams_module();
+            let module = &guest.module;
             module.call_migrate(wasm, store, schema, keys.view(), values.view())
         })?;
         lift_migrated(migrated.map_err(Failure::Guest)?)
@@ -279,7 +303,7 @@ impl Processor for Instance {
     fn close(&mut self) {
         if self.running.is_some() {
             let closed = self.call(&mut Context::default(), Phase::Close, |store, guest| {
-                guest.wasmill_streams_module().call_close(store)
+                guest.module.call_close(store)
             });
             if let Err(failure) = closed {
                 tracing::debug!(module = %self.name, %failure, "a module failed to close");

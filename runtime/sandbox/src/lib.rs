@@ -7,16 +7,19 @@
 //! `http`, `env`, `clock`, `random` for what a pipeline grants beyond. What is behind those is an [`Outside`] that the host
 //! brings along; here is only who may call.
 
+mod aggregate;
 mod answer;
 mod artifact;
 mod bindings;
 mod clock;
+mod closure;
 mod columns;
 mod contract;
 mod description;
 mod engine;
 mod env;
 mod error;
+mod exports;
 mod failure;
 mod host;
 mod http;

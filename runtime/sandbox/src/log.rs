@@ -187,7 +187,7 @@ impl wit::Host for Host {
             wit::Level::Error => Level::ERROR,
         };
         let record = match (self.phase, row) {
-            (Phase::Process { .. }, Some(row)) => record_at(&self.context.origin, row),
+            (Phase::Process { .. } | Phase::Transform, Some(row)) => record_at(&self.context.origin, row),
             _ => None,
         };
         self.log.write(level, record, &message, Instant::now());

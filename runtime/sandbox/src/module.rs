@@ -9,10 +9,10 @@ use topology::Limits;
 use topology::description::ModuleDescription;
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::bindings::ProcessorPre;
 use crate::description;
 use crate::engine::EPOCH_MS;
 use crate::error::Error;
+use crate::exports::Exports;
 use crate::failure;
 use crate::host::{DeclaredStore, Host};
 use crate::instance::{Instance, InstanceOptions, TaskName};
@@ -31,7 +31,7 @@ pub struct Module {
 }
 
 pub(crate) struct Inner {
-    pub(crate) pre: ProcessorPre<Host>,
+    pub(crate) exports: Exports,
     pub(crate) description: ModuleDescription,
     pub(crate) stores: Arc<[DeclaredStore]>,
 }
@@ -47,19 +47,34 @@ impl fmt::Debug for Module {
 
 impl Module {
     /// Asks the module who it is, in an instance that is thrown away and whose imports trap.
-    pub(crate) fn describe(digest: String, pre: ProcessorPre<Host>) -> Result<Self, Error> {
+    pub(crate) fn describe(digest: String, exports: Exports) -> Result<Self, Error> {
         let log = Log::new(format!("sha256:{digest}"), TaskName::default(), 0);
-        let mut store = new_store(&pre, Host::new(Arc::new([]), Limits::default(), log));
-        let described = pre
+        let mut store = new_store(&exports, Host::new(Arc::new([]), Limits::default(), log));
+        let (described, plan) = exports
             .instantiate(&mut store)
-            .and_then(|guest| guest.wasmill_streams_module().call_describe(&mut store))
+            .and_then(|guest| {
+                let described = guest.module.call_describe(&mut store)?;
+                // With parameters it has as many topologies as settings.
+                let topology = guest.topology().filter(|_| described.parameters.is_empty());
+                let plan = topology.map(|topology| {
+                    start_call(&mut store);
+                    topology.call_build(&mut store, &[])
+                });
+                Ok((described, plan.transpose()?))
+            })
             .map_err(|error| match failure::of_call(&error, store.data_mut()) {
                 Failure::Trap { cause, backtrace } if !backtrace.is_empty() => {
                     Error::Describe(format!("{cause}\nbacktrace:\n{backtrace}"))
                 }
                 failure => Error::Describe(failure.to_string()),
             })?;
-        let description = description::convert(described, &digest).map_err(Error::Describe)?;
+        let plan = plan.transpose().map_err(|reason| {
+            let reason = crate::answer::said(reason);
+            Error::Describe(format!("its topology cannot be built: {reason}"))
+        })?;
+        let mut description = description::convert(described, &digest).map_err(Error::Describe)?;
+        description.world = exports.world();
+        description.plan = plan.map(description::plan);
         let stores = description.stores.iter().map(|store| DeclaredStore {
             name: store.name.clone(),
             read_only: store
@@ -70,7 +85,7 @@ impl Module {
         let stores = stores.collect();
         Ok(Self {
             inner: Arc::new(Inner {
-                pre,
+                exports,
                 description,
                 stores,
             }),
@@ -96,7 +111,7 @@ impl Module {
     /// `open` after a [`Processor::renew`].
     ///
     /// # Errors
-    /// [`Error::Setting`] when a setting does not fit the module's parameters, [`Error::NotGranted`] when its description
+    /// [`Error::World`] when the options are for another world, [`Error::Setting`] when a setting does not fit the module's parameters, [`Error::NotGranted`] when its description
     /// wants more than the options grant.
     pub fn instance(&self, options: InstanceOptions) -> Result<Box<dyn Processor>, Error> {
         Ok(Box::new(Instance::new(self.clone(), options)?))
@@ -104,9 +119,9 @@ impl Module {
 }
 
 /// A wasmtime store with all limits set, its clock running.
-pub(crate) fn new_store(pre: &ProcessorPre<Host>, host: Host) -> Store<Host> {
+pub(crate) fn new_store(exports: &Exports, host: Host) -> Store<Host> {
     let limits = host.limits;
-    let mut store = Store::new(pre.engine(), host);
+    let mut store = Store::new(exports.engine(), host);
     store.limiter(|host| host);
     let fuel = limits.result_bytes.saturating_add(RESULT_SLACK_BYTES);
     store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));

@@ -9,7 +9,9 @@ use crate::host::{Host, Phase};
 impl wit::Host for Host {
     fn start(&mut self, name: String, schedule: wit::Schedule, row: Option<u32>) -> Result<()> {
         const IMPORT: &str = "timers.start";
-        self.allow(IMPORT, |phase| !matches!(phase, Phase::Migrate | Phase::Close))?;
+        self.allow(IMPORT, |phase| {
+            matches!(phase, Phase::Open | Phase::Process { .. } | Phase::Punctuate)
+        })?;
         // The rest of the contract's rules is checked where schedules live.
         let row = match (self.phase, row) {
             (Phase::Process { rows }, Some(row)) if row < rows => Some(row),
@@ -31,7 +33,9 @@ impl wit::Host for Host {
     }
 
     fn stop(&mut self, name: String) -> Result<()> {
-        self.allow("timers.stop", |phase| !matches!(phase, Phase::Migrate | Phase::Close))?;
+        self.allow("timers.stop", |phase| {
+            matches!(phase, Phase::Open | Phase::Process { .. } | Phase::Punctuate)
+        })?;
         self.context.schedules.stop(&name);
         Ok(())
     }

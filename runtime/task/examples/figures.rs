@@ -210,6 +210,7 @@ fn main() {
         retries: Retries::default(),
         limits: Limits::default(),
         grants: Box::default(),
+        closure: None,
     };
     let processors: HashMap<usize, Box<dyn Processor>> = [(1, Box::new(Half) as Box<dyn Processor>)].into();
     measure("filter by a native processor", NodeKind::Module(step), processors);

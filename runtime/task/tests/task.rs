@@ -169,6 +169,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         },
         limits: Limits::default(),
         grants: Box::default(),
+        closure: None,
     };
     let count = Aggregate {
         function: AggregateFunction::Count,

@@ -142,6 +142,14 @@ impl Topology {
             let names: Vec<&str> = module.stores.iter().map(|store| self.store_name(*store)).collect();
             let _ = write!(text, ", stores {}", names.join(", "));
         }
+        if let Some(closure) = &module.closure {
+            let (key, value) = (closure.key.word(), closure.value.word());
+            let _ = write!(
+                text,
+                ", function {} of the application, gives {key} -> {value}",
+                closure.number
+            );
+        }
         for (name, value) in &module.params {
             let _ = write!(text, ", {name} = {value}");
         }

@@ -33,6 +33,43 @@ pub struct ModuleDescription {
     pub parameters: Vec<ParameterDescription>,
     pub capabilities: Vec<CapabilityDescription>,
     pub options: Vec<Attribute>,
+    /// Of an application without parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+/// The topology that an application exports: the Rust mirror of `wasmill:streams/topology`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    pub nodes: Vec<PlanNode>,
+    pub outputs: Vec<PlanBinding>,
+    /// Hex sha-256 of all that the application said. The host adds it.
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanNode {
+    pub name: String,
+    pub operator: String,
+    pub inputs: Vec<String>,
+    pub options: Vec<Attribute>,
+    pub functions: Vec<PlanFunction>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanFunction {
+    pub role: String,
+    pub number: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanBinding {
+    pub port: String,
+    pub node: String,
 }
 
 /// A word of pipeline.toml and its value in TOML's syntax: `retention` and `"7d"`.

@@ -1,8 +1,8 @@
 //! The types of the graph. Built by `pipeline`, checked and cut by [`crate::validate`].
 
 use crate::{
-    Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, GlobalJoin, GlobalTable, Grants,
-    Map, NodeId, Route, StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable,
+    Closure, Cogroup, Dedup, Expression, Filter, ForeignJoin, ForeignLookup, ForeignResolve, GlobalJoin, GlobalTable,
+    Grants, Map, NodeId, Route, StoreId, StreamJoin, Suppress, TableJoin, Timestamps, TtlTable, VersionedTable,
     WindowAggregate,
 };
 use indexmap::IndexMap;
@@ -226,6 +226,16 @@ pub struct ModuleStep {
     /// What the module may use beyond its world; nothing in a topology of before there were grants.
     #[serde(default)]
     pub grants: Box<Grants>,
+    /// Of a node of an application: what it calls. `None`: the module is a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure: Option<Box<Closure>>,
+}
+
+impl ModuleStep {
+    /// A swap exchanges processors only: the nodes of an application change together.
+    pub fn is_swappable(&self) -> bool {
+        self.closure.is_none()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

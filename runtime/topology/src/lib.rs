@@ -3,6 +3,7 @@
 //! `pipeline` makes it from a file, `task` runs one sub-topology of it for one partition, `server` creates its topics.
 //! Nothing here does I/O. Names are stable and explicit: a store or an internal topic is never named by a counter.
 
+mod closure;
 mod cogroup;
 mod compatibility;
 mod describe;
@@ -27,6 +28,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use closure::{Closure, ClosureForm};
 pub use cogroup::Cogroup;
 pub use compatibility::{Change, compatibility};
 pub use expression::{Expression, Filter, Map, Route, Shape};

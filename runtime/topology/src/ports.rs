@@ -1,13 +1,13 @@
 //! What goes in and out of a node: ports, formats, stores.
 
-use crate::{Format, Node, NodeId, NodeKind, StoreId, Topology, TtlTable, VersionedTable};
+use crate::{Format, ModuleStep, Node, NodeId, NodeKind, StoreId, Topology, TtlTable, VersionedTable};
 
 impl NodeKind {
     /// One word for the kind, as `describe` prints it.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Source(_) => "source",
-            Self::Module(_) => "module",
+            Self::Module(step) => step.closure.as_ref().map_or("module", |closure| closure.form.word()),
             Self::Branch(_) => "branch",
             Self::Merge => "merge",
             Self::SelectKey(_) => "select-key",
@@ -200,6 +200,9 @@ impl Topology {
                 NodeKind::GroupTable(_) => (Some(Format::Any), Some(Format::Bytes)),
                 NodeKind::TableJoin(join) => (Some(join.key), Some(Format::Json)),
                 NodeKind::GlobalJoin(join) => (Some(join.key), Some(Format::Json)),
+                NodeKind::Module(ModuleStep {
+                    closure: Some(closure), ..
+                }) => (Some(closure.key), Some(closure.value)),
                 NodeKind::Module(_) | NodeKind::Sink(_) | NodeKind::Repartition(_) => return None,
                 // The new key's format is not in the graph.
                 NodeKind::SelectKey(_) => (Some(Format::Any), None),

@@ -414,6 +414,7 @@ fn topology(module: &Module) -> Topology {
             ..Limits::default()
         },
         grants: Default::default(),
+        closure: None,
     };
     let source = Source {
         topics: vec!["in".into()],

@@ -156,5 +156,6 @@ fn made(u: &mut Unstructured<'_>) -> arbitrary::Result<ModuleDescription> {
         parameters: list(u, parameter)?,
         capabilities: list(u, capability)?,
         options: list(u, attribute)?,
+        plan: None,
     })
 }

@@ -66,6 +66,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         },
         limits: Limits::default(),
         grants: Box::default(),
+        closure: None,
     };
     let topic = topology::repartition_topic(PIPELINE, "count");
     let repartition = Repartition {

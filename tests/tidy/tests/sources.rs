@@ -15,7 +15,10 @@ const LONG: [(&str, &str); 1] = [(
     "one match that is a table of librdkafka's error codes",
 )];
 /// Generated, and named so.
-const GENERATED: [&str; 1] = ["guest-sdk/rust/src/bindings.rs"];
+const GENERATED: [&str; 2] = [
+    "guest-sdk/rust/src/bindings.rs",
+    "guest-sdk/rust/src/application_bindings.rs",
+];
 const VAGUE: [&str; 9] = [
     "common", "types", "utils", "util", "helpers", "manager", "impl", "base", "factory",
 ];

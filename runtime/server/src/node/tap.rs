@@ -205,6 +205,9 @@ impl Node {
         let Some(NodeKind::Module(step)) = topology.nodes.get(id).map(|node| &node.kind) else {
             return Vec::new();
         };
+        if let Some(closure) = &step.closure {
+            return vec![(Some(closure.key), Some(closure.value))];
+        }
         let registry = self.registry();
         let record = registry.view().module_by_digest(&step.digest);
         let outputs = record

@@ -156,6 +156,7 @@ impl Build<'_> {
             },
             limits: Limits::default(),
             grants: Box::default(),
+            closure: None,
         };
         let node = self.node(NodeKind::Module(step), inputs);
         self.nodes[node].on_error = on_error;

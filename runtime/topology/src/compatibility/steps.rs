@@ -334,10 +334,13 @@ fn module(node: &Node, was: &ModuleStep, is: &ModuleStep, changes: &mut Vec<Chan
         } else {
             (short(was), short(is))
         };
-        changes.push(Change::Swap {
-            step: node.name.clone(),
-            from,
-            to,
+        changes.push(match was.is_swappable() && is.is_swappable() {
+            true => Change::Swap {
+                step: node.name.clone(),
+                from,
+                to,
+            },
+            false => Change::settings(format!("module of {}", label(node)), from, to),
         });
     }
     for (name, value) in &is.params {

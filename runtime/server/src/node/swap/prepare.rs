@@ -42,9 +42,18 @@ fn version_of(step: &ModuleStep) -> ModuleVersion {
     }
 }
 
+/// Steps whose module a swap can exchange: the nodes of an application change together, with an `apply`.
 pub(super) fn module_steps(topology: &Topology) -> impl Iterator<Item = (&str, &ModuleStep)> {
     topology.nodes.iter().filter_map(|node| match &node.kind {
-        NodeKind::Module(step) => Some((node.name.as_str(), step)),
+        NodeKind::Module(step) if step.is_swappable() => Some((node.name.as_str(), step)),
+        _ => None,
+    })
+}
+
+/// Nodes that call an application: the step that it is in the file, and the node.
+fn applications(topology: &Topology) -> impl Iterator<Item = (&str, &str, &ModuleStep)> {
+    topology.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Module(step) => Some((step.closure.as_ref()?.step.as_str(), node.name.as_str(), step)),
         _ => None,
     })
 }
@@ -157,6 +166,9 @@ impl Node {
             .iter()
             .map(|(step, version)| (step.clone(), version.to_string()))
             .collect();
+        let applications = applications(&entry.details.topology);
+        modules
+            .extend(applications.map(|(application, _, step)| (application.to_owned(), version_of(step).to_string())));
         modules.extend(chosen.iter().map(|(step, module)| (step.clone(), module.id())));
         let name = &entry.details.topology.name;
         let file = pipeline::with_modules(&entry.details.file, &modules)
@@ -265,8 +277,15 @@ fn no_such_step(entry: &PipelineEntry, step: &str) -> Refusal {
         format!("there are: {}", steps.join(", "))
     };
     let name = &entry.details.topology.name;
-    let native = entry.details.topology.nodes.iter().any(|node| node.name == step);
-    let what = if native {
+    let mut nodes = entry.details.topology.nodes.iter();
+    let mut applications = applications(&entry.details.topology);
+    if applications.any(|(application, node, _)| application == step || node == step) {
+        return Refusal::not_found(format!(
+            "step `{step}` of `{name}` is an application or a node of one, and a swap exchanges processors only\n\
+             hint: name the new version in the pipeline file and `wasmill apply` it; state stays"
+        ));
+    }
+    let what = if nodes.any(|node| node.name == step) {
         "is the host's own and no module"
     } else {
         "is not there"
