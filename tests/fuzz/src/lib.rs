@@ -25,6 +25,7 @@ mod file;
 #[allow(dead_code, reason = "the sandbox's own tests use the rest")]
 mod guest;
 mod language;
+mod plan;
 mod wire;
 
 /// What is given any bytes.
@@ -37,7 +38,7 @@ pub struct Target {
     pub mutations: usize,
 }
 
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "answers",
         run: answers::run,
@@ -52,6 +53,11 @@ pub const TARGETS: [Target; 8] = [
         name: "description",
         run: description::run,
         mutations: 3_000,
+    },
+    Target {
+        name: "plan",
+        run: plan::run,
+        mutations: 1_000,
     },
     Target {
         name: "file",
