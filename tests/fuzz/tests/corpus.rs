@@ -56,6 +56,11 @@ fn descriptions_of_modules() {
 }
 
 #[test]
+fn plans_of_applications() {
+    check("plan");
+}
+
+#[test]
 fn pipeline_files_and_variables() {
     check("file");
 }
