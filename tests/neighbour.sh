@@ -86,7 +86,8 @@ start "$folder/full"
 "$wasmill" topics create work --partitions 4 >/dev/null
 "$wasmill" topics create booms --partitions 1 >/dev/null
 seq "$records" | awk '{ print "k" $1 % 10000 "\t" $1 }' | "$wasmill" produce work --format text --separator $'\t' >/dev/null
-seq 400000 | awk '{ print $1 % 100 ? "fine" : "boom" }' | "$wasmill" produce booms --format text >/dev/null
+# As many as a harmless guest does not come to the end of meanwhile.
+seq 6000000 | awk '{ print $1 % 100 ? "fine" : "boom" }' | "$wasmill" produce booms --format text >/dev/null
 stop
 
 printf '%-14s %10s %12s %8s  %s\n' beside seconds records/s ratio 'records of the other'
