@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use ureq::http::{Request, Response};
 use ureq::middleware::MiddlewareNext;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, SendBody};
 
 /// A module of 20 MB compiles for up to a minute on a loaded machine.
@@ -34,13 +34,8 @@ impl Client {
             None => RootCerts::WebPki,
             Some(path) => {
                 let pem = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
-                let found = parse_pem(&pem).filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                });
-                let found: Vec<_> = found.collect();
-                anyhow::ensure!(!found.is_empty(), "`{}` holds no certificate in PEM", path.display());
-                RootCerts::from(found)
+                server::authorities(&pem)
+                    .with_context(|| format!("`{}` holds no certificate in PEM", path.display()))?
             }
         };
         Ok(Self::with(

@@ -169,33 +169,39 @@ impl Admin {
 
     /// Until every partition has a leader that answers: a topic is created before that.
     fn wait_for_leaders(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
-        let deadline = Instant::now() + REQUEST_WAIT_MAX;
-        while !partitions.is_empty() {
-            // The client remembers for half a minute that a topic was not there when it asked; asking for everything
-            // makes it forget. Whether that worked shows in the next call.
-            drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
-            match self.list_within(partitions, END, false, LEADERS_WAIT) {
-                Ok(_) => return Ok(()),
-                Err(error)
-                    if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound)
-                        && Instant::now() < deadline =>
-                {
-                    std::thread::sleep(LEADER_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
+        if partitions.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // The client remembers for half a minute that a topic was not there when it asked; asking for everything makes
+        // it forget. Whether that worked shows in the next call.
+        drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
+        let passing = [ErrorKind::Unavailable, ErrorKind::NotFound];
+        self.asked_again(REQUEST_WAIT_MAX, &passing, || {
+            self.list_within(partitions, END, false, LEADERS_WAIT)
+        })
+        .map(drop)
     }
 
     fn list(&self, partitions: &[TopicPartition], wanted: i64, committed_only: bool) -> Result<Vec<i64>, Error> {
-        let deadline = Instant::now() + LEADERS_PATIENCE;
+        // Leaders of partitions that were just made move once more, and a client hears of it when it asks.
+        self.asked_again(LEADERS_PATIENCE, &[ErrorKind::Unavailable], || {
+            self.list_within(partitions, wanted, committed_only, REQUEST_WAIT_MAX)
+        })
+    }
+
+    /// Asks leaders again for as long as `patience` while they fail in one of these ways.
+    fn asked_again<T>(
+        &self,
+        patience: Duration,
+        passing: &[ErrorKind],
+        ask: impl Fn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + patience;
         loop {
-            match self.list_within(partitions, wanted, committed_only, REQUEST_WAIT_MAX) {
-                // Leaders of partitions that were just made move once more, and a client hears of it when it asks.
-                Err(error) if error.kind == ErrorKind::Unavailable && Instant::now() < deadline => {
-                    drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
+            match ask() {
+                Err(error) if passing.contains(&error.kind) && Instant::now() < deadline => {
                     std::thread::sleep(LEADER_PAUSE);
+                    drop(self.inner().fetch_metadata(None, LEADERS_WAIT));
                 }
                 answer => return answer,
             }

@@ -8,6 +8,7 @@ use topology::{Closure, ClosureForm, Emit, Format, ModuleStep, NodeKind, Selecto
 use crate::build::{Builder, feed, settle, was};
 use crate::diagnostics::{Code, Diagnostic, meant};
 use crate::file::{self, Defaults, ModulePart, Part, StepPart, Work};
+use crate::module_steps::called;
 use crate::modules::{Module, ModuleRef};
 use crate::reader::Text;
 use crate::steps;
@@ -73,7 +74,11 @@ impl Builder<'_> {
             shown: &shown,
             span: part.module.span.clone(),
             plan: &plan,
-            calls: calls(&description, part, module),
+            calls: ModuleStep {
+                inputs: vec!["in".to_string()],
+                outputs: vec!["out".to_string()],
+                ..called(&description, part, module)
+            },
             known: module.inputs.iter().map(|p| (p.name.clone(), Out::default())).collect(),
         };
         for (edge, out) in edges.iter().zip(bound) {
@@ -390,25 +395,6 @@ impl Builder<'_> {
             (port.name.clone(), out)
         });
         Outputs::Ports(outs.collect())
-    }
-}
-
-fn calls(description: &ModuleDescription, part: &ModulePart, module: &Module) -> ModuleStep {
-    ModuleStep {
-        module: description.name.clone(),
-        version: description.version.clone(),
-        digest: description.digest.clone(),
-        inputs: vec!["in".to_string()],
-        outputs: vec!["out".to_string()],
-        stores: Vec::new(),
-        params: Default::default(),
-        needs_headers: module.needs_headers,
-        needs_origin: module.needs_origin,
-        needs_stream_times: module.needs_stream_times,
-        retries: part.retries,
-        limits: part.limits,
-        grants: Box::new(part.grants.clone().unwrap_or_default()),
-        closure: None,
     }
 }
 

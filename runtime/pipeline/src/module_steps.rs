@@ -12,6 +12,26 @@ use crate::params;
 use crate::reader::Text;
 use crate::wiring::{Out, Outputs, split};
 
+/// How a module is called, without what is read and written, and without its parameters.
+pub(crate) fn called(description: &ModuleDescription, part: &ModulePart, module: &Module) -> ModuleStep {
+    ModuleStep {
+        module: description.name.clone(),
+        version: description.version.clone(),
+        digest: description.digest.clone(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        stores: Vec::new(),
+        params: Default::default(),
+        needs_headers: module.needs_headers,
+        needs_origin: module.needs_origin,
+        needs_stream_times: module.needs_stream_times,
+        retries: part.retries,
+        limits: part.limits,
+        grants: Box::new(part.grants.clone().unwrap_or_default()),
+        closure: None,
+    }
+}
+
 impl Builder<'_> {
     pub(crate) fn module(&mut self, step: &StepPart, part: &ModulePart) -> Outputs {
         let Some((reference, description, module)) = self.described(part) else {
@@ -30,20 +50,11 @@ impl Builder<'_> {
         self.check_grants(step, part, &shown, &description);
         let outputs = module.outputs.clone();
         let node = ModuleStep {
-            module: description.name,
-            version: description.version,
-            digest: description.digest,
             inputs: module.inputs.iter().map(|port| port.name.clone()).collect(),
             outputs: module.outputs.iter().map(|port| port.name.clone()).collect(),
             stores,
             params,
-            needs_headers: module.needs_headers,
-            needs_origin: module.needs_origin,
-            needs_stream_times: module.needs_stream_times,
-            retries: part.retries,
-            limits: part.limits,
-            grants: Box::new(part.grants.clone().unwrap_or_default()),
-            closure: None,
+            ..called(&description, part, &module)
         };
         self.modules.insert(step.name.text.clone(), reference);
         let node = self.node(&step.name.text, NodeKind::Module(node), edges);

@@ -14,7 +14,7 @@ pub mod text;
 mod tls;
 
 pub use config::Config;
-pub use node::probe as probe_brokers;
+pub use node::{authorities, probe as probe_brokers};
 pub use refusal::{Fault, Refusal};
 pub use registry::check_record as check_control_record;
 pub use rest::token;

@@ -1,6 +1,7 @@
 //! What a module says about itself, once it is out of its memory: JSON as the control topic has it, or strings of the
 //! contract's words put together. It is checked as at a registration, and a pipeline file that uses it is parsed.
 
+use crate::draw;
 use arbitrary::Unstructured;
 use pipeline::Vars;
 use topology::description::{
@@ -82,20 +83,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn word(u: &mut Unstructured<'_>) -> arbitrary::Result<String> {
-    if u.ratio(1, 6)? {
-        let length = u.int_in_range(0..=12)?;
-        let bytes = u.bytes(length.min(u.len()))?;
-        return Ok(String::from_utf8_lossy(bytes).into_owned());
-    }
-    Ok((*u.choose(&WORDS)?).to_owned())
-}
-
-fn list<T>(
-    u: &mut Unstructured<'_>,
-    of: fn(&mut Unstructured<'_>) -> arbitrary::Result<T>,
-) -> arbitrary::Result<Vec<T>> {
-    let count = u.int_in_range(0..=2)?;
-    (0..count).map(|_| of(u)).collect()
+    draw::word(u, &WORDS)
 }
 
 fn attribute(u: &mut Unstructured<'_>) -> arbitrary::Result<Attribute> {
@@ -111,7 +99,7 @@ fn port(u: &mut Unstructured<'_>) -> arbitrary::Result<PortDescription> {
         summary: String::new(),
         key_format: word(u)?,
         value_format: word(u)?,
-        options: list(u, attribute)?,
+        options: draw::list(u, 2, attribute)?,
     })
 }
 
@@ -121,7 +109,7 @@ fn store(u: &mut Unstructured<'_>) -> arbitrary::Result<StoreDescription> {
         summary: String::new(),
         kind: word(u)?,
         schema: u.arbitrary()?,
-        options: list(u, attribute)?,
+        options: draw::list(u, 2, attribute)?,
     })
 }
 
@@ -131,7 +119,7 @@ fn parameter(u: &mut Unstructured<'_>) -> arbitrary::Result<ParameterDescription
         summary: String::new(),
         kind: word(u)?,
         default: if u.arbitrary()? { Some(word(u)?) } else { None },
-        options: list(u, attribute)?,
+        options: draw::list(u, 2, attribute)?,
     })
 }
 
@@ -139,7 +127,7 @@ fn capability(u: &mut Unstructured<'_>) -> arbitrary::Result<CapabilityDescripti
     Ok(CapabilityDescription {
         name: word(u)?,
         reason: word(u)?,
-        options: list(u, attribute)?,
+        options: draw::list(u, 2, attribute)?,
     })
 }
 
@@ -151,11 +139,11 @@ fn made(u: &mut Unstructured<'_>) -> arbitrary::Result<ModuleDescription> {
         digest: "00".into(),
         world: World::Processor,
         inputs: vec![port(u)?],
-        outputs: list(u, port)?,
-        stores: list(u, store)?,
-        parameters: list(u, parameter)?,
-        capabilities: list(u, capability)?,
-        options: list(u, attribute)?,
+        outputs: draw::list(u, 2, port)?,
+        stores: draw::list(u, 2, store)?,
+        parameters: draw::list(u, 2, parameter)?,
+        capabilities: draw::list(u, 2, capability)?,
+        options: draw::list(u, 2, attribute)?,
         plan: None,
     })
 }

@@ -20,6 +20,7 @@ mod changelog;
 mod chunk;
 mod component;
 mod description;
+mod draw;
 mod file;
 #[path = "../../../runtime/sandbox/src/tests/guest.rs"]
 #[allow(dead_code, reason = "the sandbox's own tests use the rest")]

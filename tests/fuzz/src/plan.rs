@@ -1,6 +1,7 @@
 //! The plan of an application: nodes of the contract's words put together, or JSON as the control topic has it, in an
 //! otherwise good description. A pipeline file that uses it is parsed.
 
+use crate::draw::{list, word};
 use arbitrary::Unstructured;
 use pipeline::Vars;
 use topology::description::{
@@ -85,21 +86,12 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-fn text<const N: usize>(u: &mut Unstructured<'_>, words: &[&str; N]) -> arbitrary::Result<String> {
-    if u.ratio(1, 12)? {
-        let length = u.int_in_range(0..=12)?;
-        let bytes = u.bytes(length.min(u.len()))?;
-        return Ok(String::from_utf8_lossy(bytes).into_owned());
-    }
-    Ok((*u.choose(words)?).to_owned())
-}
-
 fn option(u: &mut Unstructured<'_>) -> arbitrary::Result<Attribute> {
     let (name, value) = *u.choose(&OPTIONS)?;
     Ok(Attribute {
-        name: if u.ratio(1, 12)? { text(u, &NAMES)? } else { name.into() },
+        name: if u.ratio(1, 12)? { word(u, &NAMES)? } else { name.into() },
         value: if u.ratio(1, 12)? {
-            text(u, &NAMES)?
+            word(u, &NAMES)?
         } else {
             value.into()
         },
@@ -108,36 +100,27 @@ fn option(u: &mut Unstructured<'_>) -> arbitrary::Result<Attribute> {
 
 fn function(u: &mut Unstructured<'_>) -> arbitrary::Result<PlanFunction> {
     Ok(PlanFunction {
-        role: text(u, &ROLES)?,
+        role: word(u, &ROLES)?,
         number: u.arbitrary()?,
     })
 }
 
-fn up_to<T>(
-    most: usize,
-    u: &mut Unstructured<'_>,
-    of: fn(&mut Unstructured<'_>) -> arbitrary::Result<T>,
-) -> arbitrary::Result<Vec<T>> {
-    let count = u.int_in_range(0..=most)?;
-    (0..count).map(|_| of(u)).collect()
-}
-
 fn node(u: &mut Unstructured<'_>) -> arbitrary::Result<PlanNode> {
     Ok(PlanNode {
-        name: text(u, &NAMES)?,
-        operator: text(u, &OPERATORS)?,
-        inputs: up_to(2, u, |u| text(u, &NAMES))?,
-        options: up_to(3, u, option)?,
-        functions: up_to(2, u, function)?,
+        name: word(u, &NAMES)?,
+        operator: word(u, &OPERATORS)?,
+        inputs: list(u, 2, |u| word(u, &NAMES))?,
+        options: list(u, 3, option)?,
+        functions: list(u, 2, function)?,
     })
 }
 
 fn made(u: &mut Unstructured<'_>) -> arbitrary::Result<Plan> {
     Ok(Plan {
-        nodes: up_to(4, u, node)?,
+        nodes: list(u, 4, node)?,
         outputs: vec![PlanBinding {
-            port: if u.ratio(1, 6)? { text(u, &NAMES)? } else { "out".into() },
-            node: text(u, &NAMES)?,
+            port: if u.ratio(1, 6)? { word(u, &NAMES)? } else { "out".into() },
+            node: word(u, &NAMES)?,
         }],
         digest: String::new(),
     })

@@ -27,6 +27,8 @@ mod tasks;
 mod teardown;
 mod topics;
 
+pub use peers::authorities;
+
 pub(crate) use guest_log::Follower;
 pub(crate) use modules::described;
 pub(crate) use parse::{file_for, parsed};
@@ -128,6 +130,11 @@ impl Node {
         });
         node.reconcile();
         Ok(node)
+    }
+
+    /// What the threads of a pipeline share; `None` where none runs here.
+    fn shared(&self, pipeline: &str) -> Option<Arc<runner::Shared>> {
+        lock(&self.running).get(pipeline).map(|running| running.shared.clone())
     }
 
     /// A reader of what guests write.

@@ -120,14 +120,16 @@ fn roots(config: &Config) -> Result<RootCerts, Refusal> {
     };
     let invalid = |cause: String| Refusal::invalid("tls", format!("`tls.{what}`: `{}`: {cause}", path.display()));
     let pem = std::fs::read(path).map_err(|e| invalid(e.to_string()))?;
-    let certificates: Vec<_> = parse_pem(&pem)
+    authorities(&pem).ok_or_else(|| invalid("it holds no certificate in PEM".into()))
+}
+
+/// The certificates in a PEM file; `None` where there is none.
+pub fn authorities(pem: &[u8]) -> Option<RootCerts> {
+    let found: Vec<_> = parse_pem(pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
             _ => None,
         })
         .collect();
-    if certificates.is_empty() {
-        return Err(invalid("it holds no certificate in PEM".into()));
-    }
-    Ok(RootCerts::from(certificates))
+    (!found.is_empty()).then(|| RootCerts::from(found))
 }

@@ -84,8 +84,7 @@ impl Node {
     pub fn query(&self, pipeline: &str, store: &str, request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
         let entry = self.entry(pipeline)?;
         if let Some(table) = entry.details.topology.globals.iter().find(|table| table.name == store) {
-            let shared = lock(&self.running).get(pipeline).map(|running| running.shared.clone());
-            return global::answer(table, shared.as_deref(), request);
+            return global::answer(table, self.shared(pipeline).as_deref(), request);
         }
         let place = place(&entry, store)?;
         let least = request
@@ -140,8 +139,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn shared(&self) -> Option<Arc<Shared>> {
-        let name = &self.entry.details.topology.name;
-        lock(&self.node.running).get(name).map(|running| running.shared.clone())
+        self.node.shared(&self.entry.details.topology.name)
     }
 
     fn everywhere(&self) -> Result<QueryAnswer, Refusal> {

@@ -34,8 +34,7 @@ impl Node {
     fn drive_swap(self: &Arc<Self>, entry: &PipelineEntry) -> Result<(), Refusal> {
         let name = &entry.details.topology.name;
         let Some(swap) = &entry.record.swap else { return Ok(()) };
-        let shared = lock(&self.running).get(name).map(|running| running.shared.clone());
-        let Some(shared) = shared.filter(|shared| shared.leads.load(Ordering::Relaxed)) else {
+        let Some(shared) = self.shared(name).filter(|shared| shared.leads.load(Ordering::Relaxed)) else {
             return Ok(());
         };
         let view = lock(&shared.view).clone();

@@ -3,8 +3,8 @@
 
 use super::fit::{self, Fit};
 use crate::api::{ApplyRequest, SwapPrepared, SwapRequest};
+use crate::node::Node;
 use crate::node::prepare::Around;
-use crate::node::{Node, lock};
 use crate::refusal::Refusal;
 use crate::registry::{ModuleRecord, PipelineEntry, now_ms};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -238,8 +238,9 @@ impl Node {
 
     /// Committed tasks of the pipeline that run on this node.
     pub(super) fn snapshots_of(&self, pipeline: &str) -> Vec<worker::TaskSnapshot> {
-        let shared = lock(&self.running).get(pipeline).map(|running| running.shared.clone());
-        shared.map(|shared| shared.snapshots()).unwrap_or_default()
+        self.shared(pipeline)
+            .map(|shared| shared.snapshots())
+            .unwrap_or_default()
     }
 }
 
