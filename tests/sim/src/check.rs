@@ -1,12 +1,13 @@
 //! What must be true of a world at its end.
 
+use crate::case::Case;
 use crate::disk;
+use crate::drawn::Drawn;
 use crate::node::{Node, Settings};
 use crate::pipeline::{DEAD, Expected, OUTPUT, PARTITIONS, PIPELINE};
-use crate::run::Case;
 use crate::swap;
 use crate::world::Row;
-use record::{BatchBuilder, TopicPartition};
+use record::TopicPartition;
 use state::memory::Memory;
 use std::collections::BTreeMap;
 use topology::{Emit, Guarantee};
@@ -64,8 +65,13 @@ pub fn all(
     expected: &Expected,
     case: Case,
     record: &PipelineRecord,
+    drawn: Option<&Drawn>,
 ) -> Result<(), String> {
     versions(settings, nodes, record)?;
+    if let Some(drawn) = drawn {
+        drawn.check(&settings.world)?;
+        return stores(settings, nodes);
+    }
     if case.guarantee == Guarantee::ExactlyOnce {
         swap::check(settings, record)?;
     }
@@ -157,23 +163,14 @@ fn stores(settings: &Settings, nodes: &mut [Node]) -> Result<(), String> {
             .and_then(|n| n.disk.memory(*task));
         let memory = memory.ok_or_else(|| format!("nobody has task {task}"))?;
         let scratch = Memory::default();
-        let made = disk::make(
-            &settings.topology,
-            *task,
-            crate::swap::Code::FIRST,
-            Box::new(scratch.clone()),
-            &settings.dice,
-            0.0,
-        );
-        let mut replica = made?;
+        let topology = &settings.topology;
+        let code = crate::swap::Code::FIRST;
+        let processors = disk::processors(topology, *task, code, &settings.dice, 0.0);
+        let backend = Box::new(scratch.clone());
+        let mut replica = disk::make(topology, &settings.world, *task, processors, backend)?;
         for (store, changelog) in replica.changelogs().to_vec().iter().enumerate() {
-            let mut rows = BatchBuilder::default();
-            let mut next = 0;
-            for row in settings.world.rows(&changelog.topic, changelog.partition) {
-                rows.push(row.key.as_deref(), row.value.as_deref(), row.timestamp);
-                next = row.offset + 1;
-            }
-            let restored = replica.restore(store, &rows.finish(), next);
+            let (rows, next) = disk::rows(&settings.world, &changelog.topic, changelog.partition);
+            let restored = replica.restore(store, &rows, next);
             restored
                 .map_err(|e| e.to_string())
                 .and_then(|()| replica.flush_state().map_err(|e| e.to_string()))?;
