@@ -4,7 +4,7 @@ use super::{Drawn, GLOBAL, Promise, Row, parsed};
 use crate::pipeline::PARTITIONS;
 use crate::world::World;
 use driver::{Driver, NewProcessor, Piped, Record};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use topology::{Guarantee, NodeKind, Topology};
 
@@ -103,16 +103,27 @@ impl Expected {
         match (guarantee, self.promise) {
             (Guarantee::ExactlyOnce, Promise::Rows) => same(&self.rows, found),
             (Guarantee::ExactlyOnce, Promise::Last) | (_, Promise::Settled) => same(&last(&self.rows), &last(found)),
-            // Rows are processed again after a crash, by stores that know them already: sums grow, and what was on time
-            // is late. No key may be missing.
+            // Rows are processed again after a crash, by stores that know them already, so that sums grow. And by times:
+            // of a flush that was delivered in part they may be there while a window is not, whose rows are late then and
+            // left out (drawn worlds 3535 and 4951). So not each window has its row; no key may be missing.
             (Guarantee::AtLeastOnce, Promise::Rows | Promise::Last) => {
-                match last(&self.rows).keys().find(|key| !found.contains_key(*key)) {
-                    Some(key) => Err(format!("nothing came out for {}", shown(key.as_deref()))),
+                let found = plain(found);
+                match plain(&self.rows).iter().find(|key| !found.contains(*key)) {
+                    Some(key) => Err(format!("nothing came out for `{key}`")),
                     None => Ok(()),
                 }
             }
         }
     }
+}
+
+/// Keys without their windows: each is one letter.
+fn plain(rows: &ByKey) -> BTreeSet<char> {
+    last(rows)
+        .keys()
+        .flatten()
+        .filter_map(|key| key.chars().next())
+        .collect()
 }
 
 impl Drawn {
