@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     for race in 1..=count {
         races.race();
         if race % SAY_EVERY == 0 {
-            eprintln!("{race} races");
+            eprintln!("{}", races.so_far());
         }
     }
     let figures = races.end();

@@ -249,6 +249,11 @@ impl Races {
         self.figures.looks += 1;
     }
 
+    pub fn so_far(&mut self) -> &Figures {
+        self.figures.seconds = self.began.elapsed().as_secs_f64();
+        &self.figures
+    }
+
     /// Looks once more, and stops the nodes.
     pub fn end(mut self) -> Figures {
         self.figures.seconds = self.began.elapsed().as_secs_f64();
