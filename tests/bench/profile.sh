@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # Where the time of one record goes, by layer: samples of a node while it works a full topic off.
-#   bash tests/bench/profile.sh JOB [GUARANTEE [RECORDS [PROGRAM]]]
+#   bash tests/bench/profile.sh JOB [GUARANTEE [RECORDS [PROGRAM [KEYS]]]]
 #                                      pass, count, count-on-commit, window, stream-table or stream-stream;
-#                                      exactly-once; 2,000,000; wasmill, streams or floor
+#                                      exactly-once; 2,000,000; wasmill, streams or floor;
+#                                      100,000
 # Sampled are all threads of the process from its first committed output to its last one, by the CPU clock (it works
 # in virtual machines). A sample counts for the layer of the function that runs, so memory functions of libc have a line
 # of their own. Prints nanoseconds a record by layer, by thread, and the dearest functions. PERF_DATA=FILE keeps the
 # samples for `perf report`; PERF_CALLS=dwarf records call stacks with it (large, and it slows the program down).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-job=${1:?pass, count, count-on-commit, window, stream-table or stream-stream} guarantee=${2:-exactly-once} records=${3:-2000000} program=${4:-wasmill}
+job=${1:?pass, count, count-on-commit, window, stream-table or stream-stream} guarantee=${2:-exactly-once} records=${3:-2000000} program=${4:-wasmill} keys=${5:-100000}
 command -v perf >/dev/null || { echo "profile.sh: no perf; install linux-perf" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 bash "$here/run.sh" --resume "$folder" --report "" --parts throughput --systems "$program" --rounds 1 --jobs "$job" \
-  --guarantees "$guarantee" --records "$records" --perf "$folder/perf.data" >/dev/null
+  --guarantees "$guarantee" --records "$records" --keys "$keys" --perf "$folder/perf.data" >/dev/null
 ns=$(sed -E 's/.*"cpu-s-per-million":([0-9.]+).*/\1/' <<<"$(sed 's/"warm-cpu[^,}]*//; s/"whole-cpu[^,}]*//; s/"[a-z-]*broker-cpu[^,}]*//g' "$folder/results.jsonl")")
 ns=$(awk -v s="$ns" 'BEGIN { print s * 1000 }')
 if [[ -n ${PERF_DATA:-} ]]; then cp "$folder/perf.data" "$PERF_DATA"; fi

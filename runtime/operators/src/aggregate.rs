@@ -13,6 +13,10 @@ use crate::fold::count;
 use crate::select::select;
 use crate::{Applied, Error, Stage};
 
+/// Rows whose keys are looked up together: enough to wait for memory together, and few enough for what was found to be
+/// in the processor's cache when its row comes.
+const LOOKED_UP_ROWS: usize = 256;
+
 /// A reduction with its store.
 #[derive(Clone, Debug)]
 pub struct Aggregator {
@@ -95,13 +99,19 @@ impl Aggregator {
         let mut timestamps = Vec::with_capacity(rows);
         let mut left_out: Vec<u32> = Vec::new();
         let mut olds = OldsBuilder::default();
+        let mut guesses = Vec::new();
         for (row, timestamp) in batch.timestamps().iter().copied().enumerate() {
+            if row % LOOKED_UP_ROWS == 0 {
+                let rows = row..batch.len().min(row + LOOKED_UP_ROWS);
+                stores.guesses(self.store, rows.map(|row| batch.key(row)), &mut guesses);
+            }
+            let guess = guesses.get(row % LOOKED_UP_ROWS).copied().unwrap_or_default();
             let (Some(key), Some(_)) = (batch.key(row), batch.value(row)) else {
                 left_out.push(row as u32);
                 continue;
             };
             stores
-                .modify(self.store, key, timestamp, |stored, new| {
+                .modify_at(self.store, key, guess, timestamp, |stored, new| {
                     let (old_time, old) = stored.map(split).map_or((i64::MIN, None), |(t, v)| (t, Some(v)));
                     let time = timestamp.max(old_time);
                     new.extend_from_slice(&time.to_be_bytes());

@@ -126,12 +126,14 @@ impl Cache {
 
     #[inline]
     pub fn find(&self, hash: u64, store: usize, key: &[u8]) -> Option<u32> {
-        let same = |i: &u32| {
-            self.entries
-                .get(*i as usize)
-                .is_some_and(|e| e.store == store as u32 && e.key.as_slice() == key)
-        };
-        self.table.find(hash, same).copied()
+        self.table.find(hash, |entry| self.is_of(*entry, store, key)).copied()
+    }
+
+    /// Whether `entry` is that of the key.
+    #[inline]
+    pub fn is_of(&self, entry: u32, store: usize, key: &[u8]) -> bool {
+        let known = self.entries.get(entry as usize);
+        known.is_some_and(|e| e.store == store as u32 && e.key.as_slice() == key)
     }
 
     #[inline]

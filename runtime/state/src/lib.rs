@@ -23,5 +23,5 @@ pub use bytes::Bytes;
 pub use columns::{Entries, Page, join, split};
 pub use global::{GLOBAL_ROWS, GLOBAL_STORES, GlobalReader, GlobalTable};
 pub use overlay::Overlay;
-pub use stores::{NO_TIME, Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};
+pub use stores::{Guess, NO_TIME, Savepoint, StoreSpec, Stores, TIMESTAMP_BYTES, Update};
 pub use windowed::{Layout, WindowedKey};

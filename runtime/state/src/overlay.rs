@@ -210,7 +210,7 @@ impl Overlay {
     }
 
     /// Empties it. The slots, for whoever keeps them.
-    pub fn drain(&mut self) -> impl Iterator<Item = Slot> + '_ {
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Slot> {
         self.ordered = None;
         self.undo.clear();
         self.bytes = 0;

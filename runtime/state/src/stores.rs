@@ -29,6 +29,19 @@ pub enum Update {
     Delete,
 }
 
+/// Number of a cache entry that may be a key's; the default is no key's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess(u32);
+
+impl Default for Guess {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+/// So many slots ahead the cache's entries are asked for, so that they are near when their turn comes.
+const AHEAD: usize = 16;
+
 /// A point to which all stores can be brought back.
 #[derive(Clone, Debug, Default)]
 pub struct Savepoint {
@@ -104,15 +117,19 @@ impl Stores {
     /// Those of the backend; [`Error::Misuse`] for a store that is not there.
     #[inline]
     pub fn read<R>(&mut self, store: usize, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, Error> {
-        let entry = self.entry(store, key)?;
+        let entry = self.entry(store, key, Guess::default())?;
         Ok(self.current(store, entry, read))
     }
 
     /// The cache's entry of a key whose value is known: uncommitted, or as the backend has it.
     #[inline]
-    fn entry(&mut self, store: usize, key: &[u8]) -> Result<u32, Error> {
-        let hash = self.cache.hash(store, key);
-        let entry = self.cache.find(hash, store, key);
+    fn entry(&mut self, store: usize, key: &[u8], guess: Guess) -> Result<u32, Error> {
+        let mut hash = None;
+        let entry = if self.cache.is_of(guess.0, store, key) {
+            Some(guess.0)
+        } else {
+            self.cache.find(*hash.insert(self.cache.hash(store, key)), store, key)
+        };
         if let Some((entry, known)) = entry.and_then(|e| Some((e, self.cache.get(e)?)))
             && (known.slot != NO_SLOT || !matches!(known.committed, Committed::Unknown))
         {
@@ -130,8 +147,21 @@ impl Stores {
                 self.cache.learn(entry, committed);
                 entry
             }
-            None => self.cache.insert(hash, store, key, committed),
+            None => {
+                let hash = hash.unwrap_or_else(|| self.cache.hash(store, key));
+                self.cache.insert(hash, store, key, committed)
+            }
         })
+    }
+
+    /// Where the keys of a batch are, as far as is known, in their order. Looked up together they wait for memory
+    /// together: the processor begins with the next ones meanwhile.
+    pub fn guesses<'k>(&self, store: usize, keys: impl Iterator<Item = Option<&'k [u8]>>, guesses: &mut Vec<Guess>) {
+        guesses.clear();
+        guesses.extend(keys.map(|key| {
+            let entry = key.and_then(|key| self.cache.find(self.cache.hash(store, key), store, key));
+            entry.map_or_else(Guess::default, Guess)
+        }));
     }
 
     /// Reads, changes and writes one key with one look-up where it was changed before. `change` sees the stored bytes
@@ -147,9 +177,25 @@ impl Stores {
         timestamp: i64,
         change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Update, E>,
     ) -> Result<(), E> {
+        self.modify_at(store, key, Guess::default(), timestamp, change)
+    }
+
+    /// As [`Stores::modify`], with what [`Stores::guesses`] said of the key, which may be out of date.
+    ///
+    /// # Errors
+    /// As [`Stores::modify`].
+    #[inline]
+    pub fn modify_at<E: From<Error>>(
+        &mut self,
+        store: usize,
+        key: &[u8],
+        guess: Guess,
+        timestamp: i64,
+        change: impl FnOnce(Option<&[u8]>, &mut Vec<u8>) -> Result<Update, E>,
+    ) -> Result<(), E> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let entry = self.entry(store, key)?;
+        let entry = self.entry(store, key, guess)?;
         let update = self.current(store, entry, |current| change(current, &mut scratch));
         let value = match update {
             Ok(Update::Put) => Some(Bytes::new(&scratch)),
@@ -348,7 +394,11 @@ impl Stores {
     /// Those of the backend: these stores are to be dropped, and caught up from the changelog.
     pub fn applied(&mut self, offsets: &[(usize, i64)]) -> Result<(), Error> {
         for overlay in &mut self.overlays {
-            for slot in overlay.drain() {
+            let mut slots = overlay.drain();
+            while let Some(slot) = slots.next() {
+                if let Some(later) = slots.as_slice().get(AHEAD) {
+                    std::hint::black_box(self.cache.get(later.entry).map(|known| known.slot));
+                }
                 let value_bytes = slot.value.as_ref().map_or(0, |v| v.as_slice().len());
                 self.replay_bytes += ROW_BYTES + slot.key.as_slice().len() + value_bytes;
                 self.cache.settle(slot.entry, slot.value);

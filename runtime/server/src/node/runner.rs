@@ -22,6 +22,8 @@ use worker::{Now, Options, Progress, Random, Stop, TaskSnapshot, Worker, placeme
 
 /// Between two polls of a coordinator, unless a thread asks it to commit.
 const COORDINATOR_PAUSE: Duration = Duration::from_millis(20);
+/// While a membership begins or a placement is on its way: each takes several polls, and tasks wait for it.
+const COORDINATOR_HASTE: Duration = Duration::from_millis(2);
 /// How often a stream thread publishes its status.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// After a stream thread or a coordinator failed.
@@ -307,15 +309,18 @@ fn coordinate(
     let mut coordinator: Option<Coordinator> = None;
     // As much of the placement topic as `shared` shows.
     let mut seen = -1;
+    let mut pause = COORDINATOR_HASTE;
     // Stream threads commit through this one: it goes when their senders are gone.
     loop {
-        let request = match requests.recv_timeout(COORDINATOR_PAUSE) {
+        let request = match requests.recv_timeout(pause) {
             Ok(request) => Some(request),
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
         let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen),
+            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen).map(|settled| {
+                pause = if settled { COORDINATOR_PAUSE } else { COORDINATOR_HASTE };
+            }),
             // A node without its global tables is no place for a task.
             None if !shared.globals.are_whole() => continue,
             none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
@@ -349,7 +354,8 @@ fn coordinate(
     }
 }
 
-fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<(), Error> {
+/// One step; whether nothing is on its way.
+fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<bool, Error> {
     let thread = |t: &ThreadShare| coordinator::Thread {
         id: t.id.clone(),
         advanced_at: t.advanced_at.load(Ordering::Relaxed),
@@ -373,7 +379,7 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen:
         *seen = coordinator.position();
         *super::lock(&shared.view) = coordinator.view().clone();
     }
-    Ok(())
+    Ok(status.settled)
 }
 
 struct StreamThread {
