@@ -231,8 +231,9 @@ impl Coordinator {
             self.unpublished_since = None;
             return true;
         }
-        // A node that is no member yet is nobody, and has no membership to give up.
+        // A node that is no member, yet or any more, is nobody and has no membership to give up: it may ask for one.
         if self.membership.member_id.is_empty() {
+            self.unpublished_since = None;
             return false;
         }
         self.unpublished_since.get_or_insert(now);

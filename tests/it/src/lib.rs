@@ -1,6 +1,6 @@
 //! Tests of the whole: the binary `wasmill` as a process, spoken to as a user does, by its command line and REST.
 //!
-//! Here is what the tests in `tests/it` and the programs `fire`, `chaos` and `swaps` share. What runs is named by the environment, as
+//! Here is what the tests in `tests/it` and the programs `fire`, `chaos`, `swaps` and `races` share. What runs is named by the environment, as
 //! `tests/run.sh` sets it: `WASMILL_BIN` (the binary), `WASMILL_GUESTS` (a folder with built modules) and
 //! `WASMILL_KAFKA` (a broker).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -10,6 +10,7 @@ pub mod fire;
 pub mod load;
 pub mod node;
 pub mod place;
+pub mod races;
 pub mod swaps;
 pub mod tail;
 pub mod told;

@@ -191,6 +191,33 @@ impl Node {
         serde_json::from_slice(&body).ok()
     }
 
+    /// REST that changes something: `POST` with a body, else `DELETE`. The refusal's text where it is refused.
+    ///
+    /// # Errors
+    /// What the node says, or that it says nothing.
+    pub fn change(&self, path: &str, body: Option<&[u8]>) -> Result<Value, String> {
+        let address = format!("{}{path}", self.address);
+        let answer = match body {
+            Some(body) => {
+                let json = body.first() == Some(&b'{');
+                let kind = if json { "application/json" } else { "application/wasm" };
+                self.agent.post(address).header("content-type", kind).send(body)
+            }
+            None => self.agent.delete(address).call(),
+        };
+        let mut answer = answer.map_err(|e| format!("no answer: {e}"))?;
+        let refused = answer.status().as_u16() >= 400;
+        let text = answer
+            .body_mut()
+            .read_to_string()
+            .map_err(|e| format!("no answer: {e}"))?;
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if refused {
+            return Err(value["message"].as_str().unwrap_or(&text).to_owned());
+        }
+        Ok(value)
+    }
+
     pub fn pipeline(&self, name: &str) -> Option<Value> {
         self.get(&format!("/v1/pipelines/{name}"))
     }

@@ -3,9 +3,11 @@
 use crate::dice::Dice;
 use crate::pipeline::Splitter;
 use crate::swap::{Code, Manner};
+use crate::world::World;
+use record::{Batch, BatchBuilder, Fetched, TopicPartition};
 use state::memory::Memory;
-use state::{Backend, Bounds, Changes, Error, Snapshot};
-use std::collections::BTreeMap;
+use state::{Backend, Bounds, Changes, Error, GlobalTable, Snapshot};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use task::{Processor, Task, TaskId};
 use topology::{NodeKind, Topology};
@@ -52,9 +54,18 @@ impl Disk {
     }
 }
 
+/// Broken on purpose, so that worlds are known to be able to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A task finds nothing in its internal store, where times are; all that it writes is there, and in the changelog.
+    TimesUnread,
+}
+
 /// An open directory; closed when dropped.
 struct Open {
     memory: Memory,
+    /// A store in which nothing is found.
+    unread: Option<usize>,
     disk: Disk,
     task: TaskId,
 }
@@ -69,6 +80,9 @@ impl Drop for Open {
 
 impl Backend for Open {
     fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if self.unread == Some(store) {
+            return Ok(None);
+        }
         self.memory.get(store, key)
     }
 
@@ -79,6 +93,9 @@ impl Backend for Open {
         descending: bool,
         visit: state::backend::Visit<'_>,
     ) -> Result<(), Error> {
+        if self.unread == Some(store) {
+            return Ok(());
+        }
         self.memory.scan(store, bounds, descending, visit)
     }
 
@@ -107,12 +124,51 @@ impl Backend for Open {
 pub struct Factory {
     pub disk: Disk,
     pub topology: Arc<Topology>,
+    pub world: World,
     pub dice: Dice,
     pub moody: f64,
+    pub broken: Option<Broken>,
+}
+
+/// The rows of a partition, and the offset behind them.
+pub fn rows(world: &World, topic: &str, partition: i32) -> (Batch, i64) {
+    let (mut rows, mut next) = (BatchBuilder::default(), 0);
+    for row in world.rows(topic, partition) {
+        rows.push(row.key.as_deref(), row.value.as_deref(), row.timestamp);
+        next = row.offset + 1;
+    }
+    (rows.finish(), next)
+}
+
+/// The global tables by name, with all that their topics hold. A node reads them once for all its tasks; here each task
+/// has its own, for nothing is written to their topics while a world runs.
+fn globals(topology: &Topology, world: &World) -> HashMap<String, Arc<GlobalTable>> {
+    let tables = topology.globals.iter().map(|table| {
+        let made = GlobalTable::new(Box::new(Memory::default())).expect("an empty table can be made");
+        for partition in 0..crate::pipeline::PARTITIONS {
+            let (records, next) = rows(world, &table.topic, partition);
+            made.push(&[&Fetched {
+                partition: TopicPartition::new(table.topic.as_str(), partition),
+                offsets: Vec::new(),
+                records,
+                next,
+            }]);
+        }
+        made.settle().expect("nobody reads it yet");
+        (table.name.clone(), Arc::new(made))
+    });
+    tables.collect()
+}
+
+/// The number of the task's internal store.
+fn times_store(topology: &Topology, id: TaskId) -> Option<usize> {
+    let name = topology::times_store(id.sub_topology);
+    let stores = &topology.sub_topologies[id.sub_topology as usize].stores;
+    stores.iter().position(|store| topology.stores[*store].name == name)
 }
 
 /// The processors of a task, by node.
-fn processors(topology: &Topology, id: TaskId, code: Code, dice: &Dice, moody: f64) -> Processors {
+pub fn processors(topology: &Topology, id: TaskId, code: Code, dice: &Dice, moody: f64) -> Processors {
     let nodes = &topology.sub_topologies[id.sub_topology as usize].nodes;
     let modules = nodes
         .iter()
@@ -123,13 +179,11 @@ fn processors(topology: &Topology, id: TaskId, code: Code, dice: &Dice, moody: f
 
 pub fn make(
     topology: &Arc<Topology>,
+    world: &World,
     id: TaskId,
-    code: Code,
+    processors: Processors,
     backend: Box<dyn Backend>,
-    dice: &Dice,
-    moody: f64,
 ) -> Result<Task, String> {
-    let processors = processors(topology, id, code, dice, moody);
     let counts = topology
         .partition_counts(&|_| Some(crate::pipeline::PARTITIONS))
         .unwrap()
@@ -140,6 +194,8 @@ pub fn make(
         run_records_max: 8,
         cache_bytes_max: caches[id.partition as usize % caches.len()],
         partition_count_of: counts.into_iter().collect(),
+        max_task_idle_ms: topology.max_task_idle_ms,
+        globals: globals(topology, world),
         ..task::Options::default()
     };
     Task::new(Arc::clone(topology), id, processors, backend, options).map_err(|e| e.to_string())
@@ -159,14 +215,19 @@ impl TaskFactory for Factory {
             directory.open = true;
             directory.memory.clone()
         };
+        let unread = match self.broken {
+            Some(Broken::TimesUnread) => times_store(&self.topology, id),
+            None => None,
+        };
         let backend = Box::new(Open {
             memory,
+            unread,
             disk: self.disk.clone(),
             task: id,
         });
         let code = Code::of(versions);
-        make(&self.topology, id, code, backend, &self.dice, self.moody)
-            .map_err(|cause| MakeError { again: false, cause })
+        let processors = processors(&self.topology, id, code, &self.dice, self.moody);
+        make(&self.topology, &self.world, id, processors, backend).map_err(|cause| MakeError { again: false, cause })
     }
 
     fn prepare(&mut self, id: TaskId, _: &PipelineRecord, _: &Versions, to: &Versions) -> Prepare {

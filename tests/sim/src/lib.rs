@@ -10,9 +10,11 @@
     reason = "this package holds tests only; a wrong assumption shall end the test where it is made"
 )]
 
+pub mod case;
 pub mod check;
 pub mod dice;
 pub mod disk;
+pub mod drawn;
 pub mod node;
 pub mod pipeline;
 pub mod run;

@@ -1,7 +1,7 @@
 //! A node: a disk that stays, and a process (coordinator and stream threads) that comes and goes.
 
 use crate::dice::Dice;
-use crate::disk::{Disk, Factory};
+use crate::disk::{Broken, Disk, Factory};
 use crate::pipeline::PIPELINE;
 use crate::world::World;
 use broker::{Broker, CommittedOffset};
@@ -77,6 +77,7 @@ pub struct Settings {
     pub dice: Dice,
     pub watch: Arc<Watch>,
     pub mutant: Option<Mutant>,
+    pub broken: Option<Broken>,
     pub threads: u32,
 }
 
@@ -194,8 +195,10 @@ impl Node {
         let factory = Factory {
             disk: self.disk.clone(),
             topology: Arc::clone(&settings.topology),
+            world: settings.world.clone(),
             dice,
             moody,
+            broken: settings.broken,
         };
         Worker::new(options, Arc::new(settings.world.clone()), Box::new(factory))
     }

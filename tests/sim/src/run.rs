@@ -1,73 +1,20 @@
 //! One run: a world, its nodes, a time of trouble, a time of calm, and what must be true at the end.
 
+use crate::case::Case;
 use crate::check;
 use crate::dice::Dice;
+use crate::drawn::Drawn;
 use crate::node::{CONTROL, Hits, Node, SESSION_MS, Settings, Watch};
-use crate::pipeline::{self, BAD, DEAD, Expected, INPUT, OUTPUT, PARTITIONS, PIPELINE, POISON};
-use crate::swap::{self, Lead, Manner};
-use crate::world::{Faults, World};
+use crate::pipeline::{self, BAD, DEAD, Expected, INPUT, PARTITIONS, PIPELINE, POISON};
+use crate::swap::{self, Lead};
+use crate::world::{Faults, Tally, World};
 use broker::{Broker, Cleanup, CommittedOffset, NewTopic};
 use record::TopicPartition;
 use std::sync::{Arc, Mutex};
 use task::TaskId;
-use topology::{Emit, Guarantee};
+use topology::Guarantee;
 use worker::control::{PipelineRecord, Run, State};
-use worker::crash::CrashPoint;
-use worker::mutant::Mutant;
 use worker::placement;
-
-/// What makes a run. Everything else follows from the seed.
-#[derive(Clone, Copy, Debug)]
-pub struct Case {
-    pub seed: u64,
-    pub guarantee: Guarantee,
-    pub emit: Emit,
-    pub nodes: usize,
-    pub threads: u32,
-    /// The world behaves like the embedded log.
-    pub embedded: bool,
-    /// Threads stall on their own, again and again, and are taken off their node's list.
-    pub stalls: bool,
-    /// The pipeline's epoch is raised in the end, with nodes cut off that still run the old one.
-    pub redeployed: bool,
-    /// So many swaps are begun.
-    pub swaps: u32,
-    /// All of this kind, and a quiet world.
-    pub only: Option<Manner>,
-    pub mutant: Option<Mutant>,
-}
-
-impl Case {
-    /// Kinds of worlds take turns.
-    pub fn of(seed: u64) -> Self {
-        let at_least_once = seed % 8 == 7;
-        Self {
-            seed,
-            guarantee: if at_least_once {
-                Guarantee::AtLeastOnce
-            } else {
-                Guarantee::ExactlyOnce
-            },
-            emit: if seed % 3 == 2 {
-                Emit::OnCommit
-            } else {
-                Emit::EveryUpdate
-            },
-            nodes: 1 + (seed / 2 % 2) as usize,
-            threads: 1 + (seed % 2) as u32,
-            embedded: seed % 16 == 5,
-            stalls: !at_least_once && seed % 5 == 3,
-            redeployed: !at_least_once && seed % 7 == 2,
-            swaps: if favourite(seed) >= CrashPoint::SwapPrepared || seed % 3 == 1 {
-                3
-            } else {
-                0
-            },
-            only: None,
-            mutant: None,
-        }
-    }
-}
 
 /// What a run was like.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +23,10 @@ pub struct Figures {
     pub crashes: u32,
     pub freezes: u32,
     pub virtual_ms: i64,
-    pub rows_out: usize,
+    /// Rows in the topics that users see.
+    pub rows: usize,
+    pub swaps: usize,
+    pub tally: Tally,
 }
 
 const TROUBLE_TURNS: usize = 450;
@@ -88,17 +38,13 @@ const CALM_MS_MAX: i64 = 60_000;
 /// How the complaint about a bounce that others noticed begins.
 pub const BOUNCE: &str = "a bounce cost other nodes";
 
-/// The step at which nodes of a world crash most.
-fn favourite(seed: u64) -> CrashPoint {
-    CrashPoint::ALL[(seed / 4) as usize % CrashPoint::ALL.len()]
-}
-
 struct Scene {
     case: Case,
     lead: Lead,
     settings: Settings,
     nodes: Vec<Node>,
     expected: Expected,
+    drawn: Option<Drawn>,
     rows_left: usize,
     moody: f64,
     figures: Figures,
@@ -120,6 +66,7 @@ pub fn run(case: Case) -> Result<Figures, String> {
             &scene.expected,
             case,
             &scene.lead.record,
+            scene.drawn.as_ref(),
         )
     });
     let checked = checked.and_then(|()| match scene.case.only {
@@ -130,11 +77,16 @@ pub fn run(case: Case) -> Result<Figures, String> {
         settings,
         mut figures,
         nodes,
+        lead,
         ..
     } = scene;
     drop(nodes);
     figures.virtual_ms = settings.world.now();
-    figures.rows_out = (0..PARTITIONS).map(|p| settings.world.rows(OUTPUT, p).len()).sum();
+    let topics = settings.topology.user_topics();
+    let partitions = topics.iter().flat_map(|t| (0..PARTITIONS).map(move |p| (&t.name, p)));
+    figures.rows = partitions.map(|(t, p)| settings.world.rows(t, p).len()).sum();
+    figures.swaps = lead.record.history.len();
+    figures.tally = settings.world.tally();
     checked
         .map(|()| figures)
         .map_err(|e| format!("{case:?}: {e}\n{}", settings.world.describe()))
@@ -148,7 +100,11 @@ impl Scene {
             Faults::kind()
         };
         let world = World::new(case.seed, faults);
-        let topology = Arc::new(pipeline::topology(case.guarantee, case.emit));
+        let mut drawn = case.drawn.then(|| Drawn::new(case.seed, case.guarantee));
+        let topology = match &drawn {
+            Some(drawn) => drawn.topology(),
+            None => Arc::new(pipeline::topology(case.guarantee, case.emit)),
+        };
         let run = Run {
             incarnation: uuid::Uuid::from_u128(u128::from(case.seed) + 1),
             epoch: 1,
@@ -165,7 +121,7 @@ impl Scene {
         let dice = Dice::new(case.seed ^ 0x5eed);
         let watch = Arc::new(Watch {
             dice: dice.clone(),
-            favourite: favourite(case.seed),
+            favourite: case.favourite(),
             armed: Mutex::new(true),
             hits: Mutex::default(),
         });
@@ -177,9 +133,13 @@ impl Scene {
             dice,
             watch,
             mutant: case.mutant,
+            broken: case.broken,
             threads: case.threads,
         };
         prepare(&settings);
+        if let Some(drawn) = &mut drawn {
+            drawn.prepare(&settings.world);
+        }
         let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only)
             .migrating(case.guarantee == Guarantee::ExactlyOnce);
         lead.write(&settings.world);
@@ -190,7 +150,8 @@ impl Scene {
             settings,
             nodes,
             expected: Expected::default(),
-            rows_left: ROWS,
+            drawn,
+            rows_left: if case.drawn { 0 } else { ROWS },
             moody: if case.only.is_some() { 0.0 } else { 0.02 },
             figures: Figures::default(),
         }
@@ -202,8 +163,11 @@ impl Scene {
         *self.settings.watch.armed.lock().unwrap() = !quiet;
         if !self.case.embedded && !quiet {
             let lost_commit = if dice.chance(0.25) { 0.2 } else { 0.02 };
+            let rebalances = if self.case.rebalances { 0.15 } else { 0.0 };
             self.settings.world.set_faults(Faults {
                 lost_commit,
+                lost_rebalance: rebalances,
+                doubled_rebalance: rebalances,
                 ..Faults::kafka()
             });
         }
@@ -256,6 +220,9 @@ impl Scene {
             }
             return;
         }
+        if self.case.rebalances && dice.chance(0.02) {
+            self.settings.world.rebalance(PIPELINE);
+        }
         if now < node.frozen_until {
             return;
         }
@@ -281,6 +248,10 @@ impl Scene {
     }
 
     fn produce(&mut self) {
+        if let Some(drawn) = &mut self.drawn {
+            drawn.produce(&self.settings.world);
+            return;
+        }
         if self.rows_left == 0 {
             return;
         }
@@ -313,6 +284,9 @@ impl Scene {
         *self.settings.watch.armed.lock().unwrap() = false;
         while self.rows_left > 0 {
             self.produce();
+        }
+        if let Some(drawn) = &mut self.drawn {
+            drawn.finish(&self.settings.world);
         }
         if self.case.redeployed {
             self.redeploy();
@@ -396,8 +370,14 @@ impl Scene {
                 break;
             }
         }
+        let published: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|n| n.process.as_ref().map(|p| p.published))
+            .collect();
+        let settled = !self.settings.world.unsettled();
         Err(format!(
-            "not at rest after {CALM_MS_MAX} ms: {}",
+            "not at rest after {CALM_MS_MAX} ms: transactions settled: {settled}, nodes known: {published:?}{}",
             check::statuses(&mut self.nodes)
         ))
     }
@@ -419,7 +399,8 @@ fn prepare(settings: &Settings) {
         topic(&placement::topic(PIPELINE), 1, Cleanup::Compact),
         topic(&placement::token_topic(PIPELINE), 1, Cleanup::Compact),
     ];
-    topics.extend([INPUT, OUTPUT, DEAD].map(|t| topic(t, PARTITIONS, Cleanup::Delete)));
+    let users = settings.topology.user_topics();
+    topics.extend(users.iter().map(|t| topic(&t.name, PARTITIONS, Cleanup::Delete)));
     for internal in &counts.internal {
         let cleanup = if internal.cleanup == "delete" {
             Cleanup::Delete

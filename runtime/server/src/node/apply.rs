@@ -63,6 +63,7 @@ impl Node {
         let key = control::key(&prepared.topology.name);
         let planned = prepared.there.as_ref().map(|entry| entry.record.clone());
         self.registry().write(|view| {
+            view.check_modules(&prepared.topology)?;
             let now = view.pipelines.get(&prepared.topology.name).map(|entry| &entry.record);
             if now == planned.as_ref() {
                 Ok(vec![(key.clone(), Some(Entry::Pipeline(record.clone())))])

@@ -91,6 +91,7 @@ impl Node {
         };
         details.put_into(&mut record)?;
         self.registry().write(|view| {
+            details.next.iter().try_for_each(|next| view.check_modules(next))?;
             let now = view.pipelines.get(name).map(|entry| &entry.record);
             if now == Some(&planned.record) {
                 Ok(vec![(control::key(name), Some(Entry::Pipeline(record.clone())))])

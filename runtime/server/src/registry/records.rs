@@ -147,6 +147,22 @@ impl View {
         self.modules.values().find(|module| module.digest == digest)
     }
 
+    /// Refuses a topology with a module that is not registered, as `name@version`: it may have been removed since it was
+    /// looked for.
+    pub fn check_modules(&self, topology: &Topology) -> Result<(), String> {
+        let gone = topology.nodes.iter().find_map(|node| match &node.kind {
+            topology::NodeKind::Module(step) if self.module_by_digest(&step.digest).is_none() => Some(step),
+            _ => None,
+        });
+        match gone {
+            Some(step) => Err(format!(
+                "{}@{} was removed by somebody else meanwhile; register it again",
+                step.module, step.version
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Pipelines with a step that runs the module.
     pub fn users_of(&self, digest: &str) -> Vec<&str> {
         let uses = |entry: &PipelineEntry| {

@@ -14,6 +14,7 @@ mod limits;
 mod looking;
 mod outbound;
 mod poison;
+mod races;
 mod reset;
 mod start;
 mod swap;

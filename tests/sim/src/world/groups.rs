@@ -40,11 +40,22 @@ impl Group {
     }
 }
 
+/// When a member hears of a rebalance that it was not told of: some sessions later, if no other one comes first.
+const LOST_MS: i64 = 3_000;
+
 impl State {
-    /// Members changed: a new generation, the token to whoever is left.
+    /// Members changed: a new generation, the token to whoever is left; and, in some worlds, all of it once more.
     pub fn rebalance(&mut self, name: &str) {
+        self.rebalance_once(name, true);
+        if self.chance(self.faults.doubled_rebalance) {
+            self.tally.doubled_rebalances += 1;
+            self.rebalance_once(name, false);
+        }
+    }
+
+    fn rebalance_once(&mut self, name: &str, sticky: bool) {
         let Some(group) = self.groups.get(name) else { return };
-        let kept = group.token.clone().filter(|t| group.members.contains_key(t));
+        let kept = group.token.clone().filter(|t| sticky && group.members.contains_key(t));
         let ids: Vec<String> = group.members.keys().cloned().collect();
         let token = kept.or_else(|| {
             let count = ids.len() as i64;
@@ -52,7 +63,8 @@ impl State {
                 .then(|| self.delay(count - 1))
                 .and_then(|i| ids.get(i as usize).cloned())
         });
-        let delays: Vec<i64> = ids.iter().map(|_| self.delay(self.faults.rebalance_ms_max)).collect();
+        let delays: Vec<i64> = ids.iter().map(|_| self.hears_after()).collect();
+        self.tally.rebalances += 1;
         let now = self.now;
         let Some(group) = self.groups.get_mut(name) else { return };
         group.generation += 1;
@@ -62,6 +74,15 @@ impl State {
                 member.hears_at = now + delay;
             }
         }
+    }
+
+    /// When a member hears of a rebalance.
+    fn hears_after(&mut self) -> i64 {
+        if self.chance(self.faults.lost_rebalance) {
+            self.tally.lost_rebalances += 1;
+            return LOST_MS;
+        }
+        self.delay(self.faults.rebalance_ms_max)
     }
 
     pub fn expire_members(&mut self) {

@@ -45,6 +45,10 @@ pub struct Faults {
     pub lost_delivery: f64,
     /// A member hears of a rebalance at most this late.
     pub rebalance_ms_max: i64,
+    /// A member does not hear of a rebalance before its session is long over.
+    pub lost_rebalance: f64,
+    /// A rebalance is followed by another one, which may give the token to another member.
+    pub doubled_rebalance: f64,
     /// Fencing another id takes at most this many polls.
     pub fence_polls_max: u32,
     /// Control records take offsets.
@@ -61,6 +65,8 @@ impl Faults {
             empty_fetch: 0.2,
             lost_delivery: 0.001,
             rebalance_ms_max: 300,
+            lost_rebalance: 0.0,
+            doubled_rebalance: 0.0,
             fence_polls_max: 3,
             control_records: true,
         }
@@ -73,6 +79,8 @@ impl Faults {
             unavailable: 0.0,
             refused_offsets: 0.0,
             lost_delivery: 0.0,
+            lost_rebalance: 0.0,
+            doubled_rebalance: 0.0,
             empty_fetch: 0.1,
             ..Self::kafka()
         }
@@ -88,6 +96,30 @@ impl Faults {
             control_records: false,
             ..Self::kind()
         }
+    }
+}
+
+/// What happened in a world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub rebalances: u64,
+    /// Members that did not hear of one in time.
+    pub lost_rebalances: u64,
+    pub doubled_rebalances: u64,
+    pub committed: u64,
+    pub aborted: u64,
+    /// Commits whose answer was lost.
+    pub unknown: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.rebalances += other.rebalances;
+        self.lost_rebalances += other.lost_rebalances;
+        self.doubled_rebalances += other.doubled_rebalances;
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.unknown += other.unknown;
     }
 }
 
@@ -108,6 +140,7 @@ pub(crate) struct State {
     pub dead_letters: Option<String>,
     /// The last epochs that were raised, for [`World::describe`].
     pub raised: VecDeque<String>,
+    pub tally: Tally,
 }
 
 /// Lines of a description that tell of raised epochs.
@@ -175,6 +208,7 @@ impl World {
             poisoned: BTreeSet::new(),
             dead_letters: None,
             raised: VecDeque::new(),
+            tally: Tally::default(),
         })))
     }
 
@@ -209,11 +243,15 @@ impl World {
 
     /// Writes one record without a transaction, as some other program would.
     pub fn append(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) {
+        self.append_at(topic, partition, Some(key.to_vec()), Some(value.to_vec()), self.now());
+    }
+
+    /// The same with a time of its own.
+    pub fn append_at(&self, topic: &str, partition: i32, key: Option<Vec<u8>>, value: Option<Vec<u8>>, timestamp: i64) {
         let mut state = self.lock();
-        let timestamp = state.now;
         let record = log::Record {
-            key: Some(key.to_vec()),
-            value: Some(value.to_vec()),
+            key,
+            value,
             timestamp,
             headers: Vec::new(),
         };
@@ -222,6 +260,15 @@ impl World {
             .get_mut(topic)
             .and_then(|t| t.partitions.get_mut(partition as usize));
         log.expect("the topic is there").append(record, None);
+    }
+
+    /// A rebalance for no reason that a member knows of.
+    pub fn rebalance(&self, group: &str) {
+        self.lock().rebalance(group);
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
     }
 
     /// Compacts every compacted topic as far as it is decided.

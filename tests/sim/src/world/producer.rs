@@ -287,6 +287,7 @@ impl Producer for WorldProducer {
         let lost_commit = state.faults.lost_commit;
         let lost = state.chance(lost_commit);
         let received = !lost || state.chance(0.5);
+        state.tally.unknown += u64::from(lost);
         if received {
             state.finish_markers(&id);
             state.end_transaction(&id, true);

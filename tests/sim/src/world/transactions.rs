@@ -97,6 +97,11 @@ impl State {
             .get_mut(id)
             .map(|c| std::mem::take(&mut c.open))
             .unwrap_or_default();
+        match commit {
+            _ if targets.is_empty() => {}
+            true => self.tally.committed += 1,
+            false => self.tally.aborted += 1,
+        }
         let now = self.now;
         let delays: Vec<i64> = targets
             .iter()
