@@ -151,11 +151,13 @@ impl Worker {
             let mut part = Part::new(swap.id, if runs_to { State::Switched } else { State::Preparing });
             // A task that goes back may have been started with `from` already: its marker knows what `to` did.
             let marker = task.marker().ok().flatten().and_then(|m| Marker::decode(&m));
+            let written = marker.clone().map(|m| m.back_from(swap.id)).unwrap_or_default();
             let ends = marker.and_then(|m| m.switched_by(swap.id));
             part.resumed = ends.is_some();
             let migrates = swap.migrates(task);
             part.migrates = migrates;
             part.begin(swap, task, ends.unwrap_or_default());
+            part.note_written(written);
             part.revived = std::mem::take(&mut slot.revived);
             slot.part = Some(Box::new(part));
             let told = drive::report(&self.view, record.run(), swap.id, slot.id)
