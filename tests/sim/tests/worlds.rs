@@ -1,4 +1,4 @@
-//! A thousand worlds (`WASMILL_SIM_SEEDS=n` for more, `WASMILL_SIM_SEED=n` for one).
+//! A thousand worlds (`WASMILL_SIM_SEEDS=n` for more, `WASMILL_SIM_FIRST=n` for others, `WASMILL_SIM_SEED=n` for one).
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing)]
 
 use sim::node::Hits;
@@ -13,7 +13,10 @@ fn number(name: &str) -> Option<u64> {
 fn every_world_gives_what_a_world_without_faults_gives() {
     let seeds = match number("WASMILL_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WASMILL_SIM_SEEDS").unwrap_or(1_000),
+        None => {
+            let first = number("WASMILL_SIM_FIRST").unwrap_or(0);
+            first..first + number("WASMILL_SIM_SEEDS").unwrap_or(1_000)
+        }
     };
     let (began, count) = (std::time::Instant::now(), seeds.end - seeds.start);
     let (mut hits, mut failures) = (Hits::default(), Vec::new());
