@@ -95,6 +95,10 @@ impl Worker {
         }
         slot.paused.clear();
         slot.part = None;
+        if let Some(exchange) = &mut self.exchange {
+            // It speaks of what was not committed, and would go with a commit of another run of the task.
+            exchange.reports.remove(&slot.id);
+        }
         task.close();
     }
 

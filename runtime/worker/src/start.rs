@@ -172,6 +172,7 @@ impl Worker {
                 topic: self.options.control_topic.clone(),
                 cause: cause.to_string(),
             })?;
+            self.name_versions();
         }
         Ok(())
     }

@@ -17,7 +17,8 @@ use worker::control::PipelineRecord;
 /// Every source was processed and committed to its end, nothing is open, every task runs.
 pub fn at_rest(settings: &Settings, nodes: &mut [Node]) -> bool {
     let world = &settings.world;
-    if world.unsettled() || nodes.iter().any(|n| n.process.as_ref().is_none_or(|p| !p.published)) {
+    // A leader may be fencing threads that stood still and live again: what it does is not over.
+    if world.unsettled() || nodes.iter().any(|n| n.process.as_ref().is_none_or(|p| !p.settled)) {
         return false;
     }
     let topics = settings.topology.sub_topologies.iter().flat_map(|s| &s.topics);

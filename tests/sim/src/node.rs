@@ -108,8 +108,8 @@ pub struct Process {
     confirmed_ago: Arc<Mutex<Option<u64>>>,
     pub threads: Vec<StreamThread>,
     ballot: Ballot,
-    /// The node's own record stood on the topic at the last poll.
-    pub published: bool,
+    /// At the last poll the node's own record stood on the topic, and where the node leads, no fencing was under way.
+    pub settled: bool,
     stopping: bool,
 }
 
@@ -153,7 +153,7 @@ impl Node {
             confirmed_ago,
             threads: Vec::new(),
             ballot: Ballot::new((0..settings.threads).map(|n| placement::thread_id(PIPELINE, &self.name, n))),
-            published: false,
+            settled: false,
             stopping: false,
         };
         for n in 0..settings.threads {
@@ -233,7 +233,7 @@ impl Node {
         let polled = process.coordinator.lock().unwrap().poll(now, &threads);
         match polled {
             Ok(status) => {
-                process.published = status.published;
+                process.settled = status.settled;
                 let member = !status.membership.member_id.is_empty();
                 let ago = status.membership.confirmed_ago.as_millis() as u64;
                 *process.confirmed_ago.lock().unwrap() = member.then_some(ago);

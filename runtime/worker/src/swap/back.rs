@@ -1,5 +1,6 @@
 //! The way back: tasks that have committed under `to` return to `from` at their last commit, and say what `to` wrote.
 
+use super::marker::Marker;
 use super::part::{Part, State};
 use super::report::ReportState;
 use super::terms::Swap;
@@ -104,9 +105,12 @@ impl Worker {
         Ok(())
     }
 
-    /// The task runs `from`: the marker goes, and the report comes, in one commit.
+    /// The task runs `from`: the marker names what `to` wrote, or goes, and the report comes, in one commit.
     fn say_back(&mut self, id: TaskId) -> Result<(), Error> {
         self.tell(id, ReportState::RolledBack, None);
+        let said = self.exchange.as_ref().and_then(|e| e.reports.get(&id));
+        let said = said.filter(|report| !report.offsets.is_empty());
+        let wanted = said.map(|report| Marker::back(report.swap, report.offsets.clone()).encode());
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(());
         };
@@ -114,13 +118,13 @@ impl Worker {
             part.state = State::Back;
         }
         if let Some(task) = &mut slot.task {
-            let cleared = task.marker().and_then(|marker| match marker {
-                Some(_) => task.set_marker(None),
-                None => Ok(()),
+            let set = task.marker().and_then(|marker| match marker == wanted {
+                true => Ok(()),
+                false => task.set_marker(wanted.as_deref()),
             });
-            if let Err(cause) = cleared {
-                // It names a swap that is over: it says nothing.
-                tracing::warn!(task = %id, %cause, "the marker of a swap stays");
+            if let Err(cause) = set {
+                // Once the swap is over it says nothing.
+                tracing::warn!(task = %id, %cause, "the marker of a swap stays as it was");
             }
         }
         Ok(())

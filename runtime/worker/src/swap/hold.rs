@@ -31,10 +31,10 @@ impl Worker {
     }
 
     /// Nothing more goes into a held transaction that is full, or whose thread has voted: what was judged is what is
-    /// committed.
+    /// committed. At-least-once the commit may have to wait for the membership, long after the vote.
     pub(crate) fn is_hold_closed(&self) -> bool {
         let hold = self.exchange.as_ref().and_then(|e| e.hold.as_ref());
-        hold.is_some_and(|h| !h.passed && (h.voted || self.commit_now))
+        hold.is_some_and(|h| h.passed || h.voted || self.commit_now)
     }
 
     /// To be called after tasks have run and before anything is committed.

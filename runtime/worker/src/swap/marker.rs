@@ -1,5 +1,6 @@
 //! How far a task is in a swap, as a row of its internal store: it goes with the transaction of the step that it names.
 
+use super::terms::Written;
 use record::TopicPartition;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,6 +23,12 @@ pub(crate) enum At {
         #[serde(default)]
         ends: Vec<(String, i32, i64)>,
     },
+    /// The task has gone back to `from`.
+    Back {
+        /// What `to` had written. The report says it too, and a task that restarts may not see its own report: the
+        /// transaction of another thread, open before it on the topic, hides it.
+        written: Vec<Written>,
+    },
 }
 
 impl Marker {
@@ -34,13 +41,30 @@ impl Marker {
         }
     }
 
-    /// The ends that a switch by this swap has noted; `None`: the task has not switched.
+    pub(crate) fn back(swap: Uuid, written: Vec<Written>) -> Self {
+        Self {
+            swap,
+            at: At::Back { written },
+        }
+    }
+
+    /// The ends that a switch by this swap has noted; `None`: the task has not switched, or has gone back.
     pub(crate) fn switched_by(self, swap: Uuid) -> Option<BTreeMap<TopicPartition, i64>> {
-        let At::Switched { ends } = self.at;
+        let At::Switched { ends } = self.at else {
+            return None;
+        };
         let ends = ends
             .into_iter()
             .map(|(t, p, end)| (TopicPartition::new(t.as_str(), p), end));
         (self.swap == swap).then(|| ends.collect())
+    }
+
+    /// What this swap's `to` had written when the task went back from it.
+    pub(crate) fn back_from(self, swap: Uuid) -> Vec<Written> {
+        match self.at {
+            At::Back { written } if self.swap == swap => written,
+            _ => Vec::new(),
+        }
     }
 
     /// Compact JSON.

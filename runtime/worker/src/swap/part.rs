@@ -139,6 +139,15 @@ impl Part {
         }
     }
 
+    /// What `to` wrote before the task went back, in an earlier run of it.
+    pub(crate) fn note_written(&mut self, written: Vec<Written>) {
+        for range in written {
+            let partition = TopicPartition::new(range.topic.as_str(), range.partition);
+            self.ends.insert(partition.clone(), range.first);
+            self.last.insert(partition, range.last);
+        }
+    }
+
     /// What `to` has written.
     pub(crate) fn written(&self) -> Vec<Written> {
         let range = |(partition, last): (&TopicPartition, &i64)| {

@@ -89,9 +89,7 @@ impl Worker {
             let Some(task) = &mut slot.task else { continue };
             task.forget_aside();
             task.unshadow();
-            if same_code(task, &slot.versions, &versions) {
-                slot.versions.clone_from(&versions);
-            } else if slot.is_running() {
+            if !same_code(task, &slot.versions, &versions) && slot.is_running() {
                 others.push(slot.id);
             }
         }
@@ -108,6 +106,20 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// A record was read: tasks whose code is what it names are known under its versions. A swap of steps that a task does
+    /// not have may have begun and ended since the last reading, and no more is heard of it.
+    pub(crate) fn name_versions(&mut self) {
+        let Some(record) = &self.record else { return };
+        for slot in self.slots.values_mut() {
+            if let Some(task) = &slot.task
+                && slot.versions != record.versions
+                && same_code(task, &slot.versions, &record.versions)
+            {
+                slot.versions.clone_from(&record.versions);
+            }
+        }
     }
 
     /// Tasks that stopped under `from` get another try with `to`.
@@ -139,11 +151,13 @@ impl Worker {
             let mut part = Part::new(swap.id, if runs_to { State::Switched } else { State::Preparing });
             // A task that goes back may have been started with `from` already: its marker knows what `to` did.
             let marker = task.marker().ok().flatten().and_then(|m| Marker::decode(&m));
+            let written = marker.clone().map(|m| m.back_from(swap.id)).unwrap_or_default();
             let ends = marker.and_then(|m| m.switched_by(swap.id));
             part.resumed = ends.is_some();
             let migrates = swap.migrates(task);
             part.migrates = migrates;
             part.begin(swap, task, ends.unwrap_or_default());
+            part.note_written(written);
             part.revived = std::mem::take(&mut slot.revived);
             slot.part = Some(Box::new(part));
             let told = drive::report(&self.view, record.run(), swap.id, slot.id)
