@@ -10,10 +10,21 @@ use task::TaskId;
 impl Worker {
     /// The task is not placed here any more: one that runs goes with the next commit, any other holds nothing.
     pub(crate) fn leave_task(&mut self, id: TaskId) {
+        let disowned = !self.exactly_once() && self.is_disowned(id);
         match self.slots.get_mut(&id) {
-            Some(slot) if slot.is_running() => slot.leaving = true,
+            Some(slot) if slot.is_running() && !disowned => slot.leaving = true,
             _ => self.drop_task(id),
         }
+    }
+
+    /// Nobody waits for a release: this thread was taken for dead, and the task goes on elsewhere from its last positions.
+    /// Exactly-once the thread was fenced; at-least-once nothing else keeps it from committing over its successor.
+    fn is_disowned(&self, id: TaskId) -> bool {
+        let placement = self.run.and_then(|run| self.view.placement(run, id));
+        let (Some(placement), Some(slot)) = (placement, self.slots.get(&id)) else {
+            return false;
+        };
+        placement.task_epoch != slot.task_epoch && placement.previous.as_deref() != Some(&*self.options.thread)
     }
 
     /// After a commit: closes what leaves or stops, renews stamps.

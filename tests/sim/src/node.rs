@@ -103,10 +103,21 @@ pub struct StreamThread {
     advanced_at: i64,
 }
 
+impl StreamThread {
+    fn share(&self) -> Thread {
+        Thread {
+            id: self.id.clone(),
+            advanced_at: self.advanced_at,
+        }
+    }
+}
+
 pub struct Process {
     coordinator: Arc<Mutex<Coordinator>>,
     confirmed_ago: Arc<Mutex<Option<u64>>>,
     pub threads: Vec<StreamThread>,
+    /// Those that ended in a bounce: the node lists them until the process ends, as `server` does.
+    ended: Vec<Thread>,
     ballot: Ballot,
     /// At the last poll the node's own record stood on the topic, and where the node leads, no fencing was under way.
     pub settled: bool,
@@ -152,6 +163,7 @@ impl Node {
             coordinator,
             confirmed_ago,
             threads: Vec::new(),
+            ended: Vec::new(),
             ballot: Ballot::new((0..settings.threads).map(|n| placement::thread_id(PIPELINE, &self.name, n))),
             settled: false,
             stopping: false,
@@ -222,14 +234,9 @@ impl Node {
 
     pub fn poll_coordinator(&mut self, now: i64) {
         let Some(process) = &mut self.process else { return };
-        let threads: Vec<Thread> = process
-            .threads
-            .iter()
-            .map(|t| Thread {
-                id: t.id.clone(),
-                advanced_at: t.advanced_at,
-            })
-            .collect();
+        let mut threads: Vec<Thread> = process.threads.iter().map(StreamThread::share).collect();
+        threads.extend(process.ended.iter().cloned());
+        threads.sort_by(|a, b| a.id.cmp(&b.id));
         let polled = process.coordinator.lock().unwrap().poll(now, &threads);
         match polled {
             Ok(status) => {
@@ -253,7 +260,8 @@ impl Node {
             wall_ms: now,
         }) {
             Ok(Progress::Stopped) if process.stopping => {
-                process.threads.remove(n);
+                let ended = process.threads.remove(n).share();
+                process.ended.push(ended);
                 if process.threads.is_empty() {
                     // A clean end: what the tasks flushed at their close is all there is.
                     self.crash();
