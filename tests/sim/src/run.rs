@@ -373,7 +373,7 @@ impl Scene {
         let published: Vec<_> = self
             .nodes
             .iter()
-            .map(|n| n.process.as_ref().map(|p| p.published))
+            .map(|n| n.process.as_ref().map(|p| p.settled))
             .collect();
         let settled = !self.settings.world.unsettled();
         Err(format!(
