@@ -35,14 +35,12 @@ pub enum Mutant {
     RecordNotCompared,
     /// Swap: a failed probation is committed with what it did.
     CommitFailedProbation,
-    /// Swap: a task that goes back keeps what the new version did since the last commit, and replays it too.
-    BackWithoutAbort,
     /// Swap: a task goes back to a version that cannot read what was migrated and committed.
     BackAfterMigration,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::NoReadAfterInit,
         Self::TwoTaskTables,
         Self::NoRelease,
@@ -59,7 +57,6 @@ impl Mutant {
         Self::MarkerAfterwards,
         Self::RecordNotCompared,
         Self::CommitFailedProbation,
-        Self::BackWithoutAbort,
         Self::BackAfterMigration,
     ];
 }

@@ -21,7 +21,6 @@ fn swaps(mutant: Mutant) -> bool {
             | Mutant::MarkerAfterwards
             | Mutant::RecordNotCompared
             | Mutant::CommitFailedProbation
-            | Mutant::BackWithoutAbort
             | Mutant::BackAfterMigration
     )
 }
@@ -147,6 +146,5 @@ mutants! {
     marker_afterwards: MarkerAfterwards,
     record_not_compared: RecordNotCompared,
     commit_failed_probation: CommitFailedProbation,
-    back_without_abort: BackWithoutAbort,
     back_after_migration: BackAfterMigration,
 }

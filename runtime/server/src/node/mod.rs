@@ -10,6 +10,7 @@ mod globals;
 mod grants;
 mod guest_log;
 mod letters;
+mod membership;
 mod metrics;
 mod modules;
 mod parse;

@@ -3,11 +3,10 @@
 use super::Node;
 use super::committer::{Committer, PositionRequest};
 use super::globals::{Keeper, Tables};
-use super::steps;
 use super::tasks::{Directories, Factory};
+use super::{membership, steps};
 use crate::refusal::Refusal;
 use crate::registry::{PipelineEntry, control_topic, now_ms};
-use broker::{Broker, Error, ErrorKind};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,18 +15,13 @@ use std::time::{Duration, Instant};
 use task::TaskId;
 use topology::{Guarantee, NodeKind};
 use worker::control::{Run, State};
-use worker::coordinator::{self, Coordinator};
 use worker::swap::Ballot;
 use worker::{Now, Options, Progress, Random, Stop, TaskSnapshot, Worker, placement};
 
-/// Between two polls of a coordinator, unless a thread asks it to commit.
-const COORDINATOR_PAUSE: Duration = Duration::from_millis(20);
-/// While a membership begins or a placement is on its way: each takes several polls, and tasks wait for it.
-const COORDINATOR_HASTE: Duration = Duration::from_millis(2);
 /// How often a stream thread publishes its status.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// After a stream thread or a coordinator failed.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// A stop waits for the last commit; beyond this the thread is left to the broker's timeouts.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// How long a query waits for the thread that holds the task.
@@ -41,11 +35,11 @@ pub(crate) struct Shared {
     ballot: Ballot,
     stop: AtomicBool,
     /// Leave the group at the end, for a pipeline or node that is gone; a bounce keeps the membership.
-    leave: AtomicBool,
+    pub(super) leave: AtomicBool,
     /// Tasks go to other nodes, one release after the other.
-    hands_over: AtomicBool,
+    pub(super) hands_over: AtomicBool,
     /// All have gone, or nobody is there to take them.
-    handed_over: AtomicBool,
+    pub(super) handed_over: AtomicBool,
     paused: AtomicBool,
     /// Milliseconds of [`clock`] at which the membership was last confirmed; -1 before.
     pub(super) confirmed_at: AtomicI64,
@@ -61,7 +55,7 @@ pub(crate) struct ThreadShare {
     pub(crate) id: String,
     pub(crate) status: Mutex<Option<worker::Status>>,
     /// In the clock of [`clock`].
-    advanced_at: AtomicI64,
+    pub(super) advanced_at: AtomicI64,
     pub(crate) restarts: AtomicU64,
     requests: Sender<Sender<Vec<TaskSnapshot>>>,
     inbox: Receiver<Sender<Vec<TaskSnapshot>>>,
@@ -172,8 +166,8 @@ impl RunningPipeline {
         let (positions, requests) = unbounded();
         let mut handles = vec![spawn(format!("{name}-coordinator"), {
             let (broker, shared) = (node.broker.clone(), shared.clone());
-            let options = coordinator_options(node, entry);
-            move || coordinate(&broker, &options, &shared, &requests)
+            let options = membership::options(node, entry);
+            move || membership::follow(&broker, &options, &shared, &requests)
         })?];
         if !topology.globals.is_empty() {
             let keeper = Keeper::new(node.broker.clone(), node.memory.clone(), root, &config.node, entry);
@@ -289,97 +283,6 @@ pub(crate) fn tasks_of(entry: &PipelineEntry) -> Vec<TaskId> {
             })
         })
         .collect()
-}
-
-fn coordinator_options(node: &Node, entry: &PipelineEntry) -> coordinator::Options {
-    let name = &entry.details.topology.name;
-    coordinator::Options {
-        address: node.config.advertised(),
-        session_timeout: node.config.session_timeout,
-        ..coordinator::Options::new(name, &node.config.node, entry.record.run(), tasks_of(entry))
-    }
-}
-
-fn coordinate(
-    broker: &Arc<dyn Broker>,
-    options: &coordinator::Options,
-    shared: &Shared,
-    requests: &Receiver<PositionRequest>,
-) {
-    let mut coordinator: Option<Coordinator> = None;
-    // As much of the placement topic as `shared` shows.
-    let mut seen = -1;
-    let mut pause = COORDINATOR_HASTE;
-    // Stream threads commit through this one: it goes when their senders are gone.
-    loop {
-        let request = match requests.recv_timeout(pause) {
-            Ok(request) => Some(request),
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
-        };
-        let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen).map(|settled| {
-                pause = if settled { COORDINATOR_PAUSE } else { COORDINATOR_HASTE };
-            }),
-            // A node without its global tables is no place for a task.
-            None if !shared.globals.are_whole() => continue,
-            none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
-                *none = Some(new);
-            }),
-        };
-        match polled {
-            Ok(()) => *super::lock(&shared.trouble) = None,
-            Err(error) => {
-                tracing::warn!(pipeline = %options.pipeline, %error, "the coordinator starts anew");
-                *super::lock(&shared.trouble) = Some(error.to_string());
-                shared.leads.store(false, Ordering::Relaxed);
-                coordinator = None;
-                std::thread::sleep(RESTART_PAUSE);
-            }
-        }
-        if let Some(request) = request {
-            let done = match &mut coordinator {
-                Some(coordinator) => coordinator.commit(&request.offsets),
-                None => Err(Error::new(ErrorKind::Unavailable, "commit positions", "no membership")),
-            };
-            // A thread that waits no longer has drawn its conclusion.
-            drop(request.answer.send(done));
-        }
-    }
-    if shared.leave.load(Ordering::Relaxed)
-        && let Some(coordinator) = coordinator
-        && let Err(error) = coordinator.finish()
-    {
-        tracing::warn!(pipeline = %options.pipeline, %error, "left the group by silence, which takes a session");
-    }
-}
-
-/// One step; whether nothing is on its way.
-fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<bool, Error> {
-    let thread = |t: &ThreadShare| coordinator::Thread {
-        id: t.id.clone(),
-        advanced_at: t.advanced_at.load(Ordering::Relaxed),
-    };
-    let threads: Vec<_> = shared.threads.iter().map(thread).collect();
-    let now = clock();
-    if shared.hands_over.load(Ordering::Relaxed) {
-        coordinator.leave();
-    }
-    let status = coordinator.poll(now, &threads)?;
-    shared.handed_over.store(status.left, Ordering::Relaxed);
-    if !status.membership.member_id.is_empty() {
-        let confirmed = now - status.membership.confirmed_ago.as_millis() as i64;
-        shared.confirmed_at.store(confirmed, Ordering::Relaxed);
-    }
-    if shared.leads.swap(status.leads, Ordering::Relaxed) != status.leads {
-        let leads = if status.leads { "leads now" } else { "leads no more" };
-        tracing::info!(%pipeline, "this node {leads}");
-    }
-    if coordinator.position() != *seen {
-        *seen = coordinator.position();
-        *super::lock(&shared.view) = coordinator.view().clone();
-    }
-    Ok(status.settled)
 }
 
 struct StreamThread {

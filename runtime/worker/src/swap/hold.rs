@@ -294,9 +294,7 @@ impl Worker {
         if broken.is_empty() {
             return Ok(false);
         }
-        if !self.mutant(Mutant::BackWithoutAbort) {
-            self.abort(now)?;
-        }
+        self.abort(now)?;
         for (id, reason) in broken {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.stopping = None;
