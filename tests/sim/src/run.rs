@@ -370,14 +370,14 @@ impl Scene {
                 break;
             }
         }
-        let published: Vec<_> = self
+        let nodes: Vec<_> = self
             .nodes
             .iter()
             .map(|n| n.process.as_ref().map(|p| p.settled))
             .collect();
         let settled = !self.settings.world.unsettled();
         Err(format!(
-            "not at rest after {CALM_MS_MAX} ms: transactions settled: {settled}, nodes known: {published:?}{}",
+            "not at rest after {CALM_MS_MAX} ms: transactions settled: {settled}, nodes settled: {nodes:?}{}",
             check::statuses(&mut self.nodes)
         ))
     }

@@ -116,20 +116,34 @@ fn request(args: &FileArgs) -> Result<ApplyRequest> {
 
 /// The request with every module that the file names by its path registered at the node.
 pub fn uploaded(client: &Client, args: &FileArgs) -> Result<ApplyRequest> {
-    let mut request = request(args)?;
-    for (name, path) in module_paths(&args.file, &request.file, &vars(&args.vars)?) {
-        let module: Module = module::add(client, &path)?;
-        request.paths.insert(name, module.digest);
-    }
-    Ok(request)
+    Named::read(args)?.uploaded(client)
 }
 
-/// Where the modules are that [`uploaded`] will upload.
-pub fn modules(args: &FileArgs) -> Result<Vec<PathBuf>> {
-    let file = request(args)?.file;
-    Ok(module_paths(&args.file, &file, &vars(&args.vars)?)
-        .into_values()
-        .collect())
+/// A request, and where the modules are that its file names by their path.
+pub struct Named {
+    request: ApplyRequest,
+    modules: BTreeMap<String, PathBuf>,
+}
+
+impl Named {
+    pub fn read(args: &FileArgs) -> Result<Self> {
+        let request = request(args)?;
+        let modules = module_paths(&args.file, &request.file, &vars(&args.vars)?);
+        Ok(Self { request, modules })
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.modules.values().cloned().collect()
+    }
+
+    /// As [`uploaded`].
+    pub fn uploaded(mut self, client: &Client) -> Result<ApplyRequest> {
+        for (name, path) in self.modules {
+            let module: Module = module::add(client, &path)?;
+            self.request.paths.insert(name, module.digest);
+        }
+        Ok(self.request)
+    }
 }
 
 /// `--vars FILE`, then `--set NAME=VALUE` over it.

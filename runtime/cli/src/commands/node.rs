@@ -31,14 +31,16 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     } else {
         args.file.clone()
     };
-    let file = FileArgs {
+    let named = file::Named::read(&FileArgs {
         file: path,
         vars: args.vars.clone(),
-    };
-    let server = start(&config, file::modules(&file)?)?;
+    })?;
+    let server = start(&config, named.paths())?;
     announce(&server, &config);
     let client = Client::own(&server, &config)?;
-    let applied = file::uploaded(&client, &file).and_then(|request| client.post::<Plan>("/v1/pipelines", &request));
+    let applied = named
+        .uploaded(&client)
+        .and_then(|request| client.post::<Plan>("/v1/pipelines", &request));
     let plan = match applied {
         Ok(plan) => plan,
         Err(error) => {

@@ -45,12 +45,12 @@ impl Worker {
         let Some(exchange) = self.exchange.as_ref().filter(|e| e.id == swap.id) else {
             return Ok(false);
         };
-        let holds = exchange.hold.is_some();
-        if exchange.hold.as_ref().is_some_and(|h| h.passed) {
+        let passed = exchange.hold.as_ref().map(|hold| hold.passed);
+        if passed == Some(true) {
             return Ok(false);
         }
         // What has switched before, as a canary has, shares the transaction that others hold open.
-        Ok(self.check_switched(now, &swap)? || (holds && self.tend_hold(now, &swap)?))
+        Ok(self.check_switched(now, &swap)? || (passed.is_some() && self.tend_hold(now, &swap)?))
     }
 
     fn tend_hold(&mut self, now: Now, swap: &Swap) -> Result<bool, Error> {
