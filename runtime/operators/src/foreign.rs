@@ -3,7 +3,8 @@
 //! Three nodes and two internal topics, as in Kafka Streams. The left table's rows subscribe to their foreign key
 //! ([`Subscriber`]); where the right table's keys are, a look-up remembers who subscribed and answers with what the right
 //! table has, now and at each change ([`Lookup`]); back at the left table's keys an answer makes a result, if the left
-//! row is still the one that subscribed ([`Resolver`]). A digest of the left value tells.
+//! row is still the one that subscribed ([`Resolver`]). A digest of the left row tells; Kafka Streams' is of its value
+//! alone, so that an answer that is under way can pass for one to a later row with the same value.
 //!
 //! What decides the result without the right side (no left row, or no foreign key in it) is sent on at once, where Kafka
 //! Streams sends it through both topics. The last result of each key is the same; those between may differ, and so may
@@ -29,9 +30,12 @@ const PRESENT: u8 = 1;
 
 type Digested = [u8; DIGEST_BYTES];
 
-fn digest(value: &[u8]) -> Digested {
+/// Of a left row. With its time, since a value may come back: an answer to the earlier row must not pass for one to the
+/// later, to which there may be none that corrects it (`SUBSCRIBE_FIRST`).
+fn digest(time: i64, value: &[u8]) -> Digested {
     let mut short = Digested::default();
-    short.copy_from_slice(Sha256::digest(value).split_at(DIGEST_BYTES).0);
+    let whole = Sha256::new().chain_update(time.to_be_bytes()).chain_update(value);
+    short.copy_from_slice(whole.finalize().split_at(DIGEST_BYTES).0);
     short
 }
 
@@ -95,7 +99,7 @@ impl Subscriber {
             match (new, &to) {
                 (Some(new), Some(to)) => {
                     let instruction = if old.is_none() { SUBSCRIBE_FIRST } else { SUBSCRIBE };
-                    send(to, instruction, digest(new));
+                    send(to, instruction, digest(*time, new));
                 }
                 (Some(new), None) if self.kind == JoinKind::Left => {
                     let value = self.projector.value(Some(key), Some(new), None).map_err(fault(row))?;
@@ -283,7 +287,7 @@ impl Resolver {
             };
             let right = (*flag == PRESENT).then_some(right);
             let result = left.read(row, key, stores, |mine| {
-                let Some((_, mine)) = mine.filter(|(_, mine)| digest(mine) == asked) else {
+                let Some((_, mine)) = mine.filter(|(at, mine)| digest(*at, mine) == asked) else {
                     return Ok(());
                 };
                 let joined = right.is_some() || self.kind == JoinKind::Left;
