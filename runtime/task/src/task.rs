@@ -144,6 +144,11 @@ impl Task {
         &self.plan.changelogs
     }
 
+    /// The store that holds the task's stream time, its timers and the marker of a swap.
+    pub fn times_store(&self) -> Option<usize> {
+        self.plan.times
+    }
+
     /// Queues fetched rows of one of [`sources`](Self::sources).
     ///
     /// # Errors

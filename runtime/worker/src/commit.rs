@@ -1,7 +1,8 @@
 //! The commit cycle (design §10).
 //!
 //! Exactly-once: flush outputs and changelogs, send offsets with their metadata, commit, apply state.
-//! At-least-once: flush outputs and changelogs, apply state, commit positions, then the records of the placement.
+//! At-least-once: flush outputs, then changelogs, then the stores of times; apply state, commit positions, then the
+//! records of the placement.
 
 use crate::control::State;
 use crate::crash::CrashPoint;
@@ -13,13 +14,22 @@ use crate::recover::Trouble;
 use crate::slot::{Prepared, Slot, SlotState};
 use crate::worker::{Flushing, Sent, Transaction, Worker};
 use broker::{Isolation, OffsetAt, Partitioning};
-use record::{BatchBuilder, TopicPartition};
+use record::{Batch, BatchBuilder, TopicPartition};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use task::TaskId;
 
 /// The parts of one commit, by task.
 pub(crate) type Parts = BTreeMap<TaskId, Prepared>;
+
+/// Rows of a task's store of times in a commit at-least-once. They are sent when all that happened until then is
+/// delivered: were they on the broker without the rest, the records that are read again would be late, and timers
+/// would be taken for done.
+struct Times {
+    task: TaskId,
+    changelog: TopicPartition,
+    rows: Batch,
+}
 
 impl Worker {
     /// Once an interval; and at once when the first output comes after a quiet one, as after a start.
@@ -84,14 +94,15 @@ impl Worker {
             // known before its effect is in a changelog.
             self.deliver()?;
         }
+        let mut times = Vec::new();
         for id in &participants {
-            self.send_changelogs(*id)?;
+            times.extend(self.send_changelogs(*id)?);
         }
         self.step(CrashPoint::ChangelogsSent)?;
         if self.exactly_once() {
             self.commit_transaction(now, &participants, &records)?;
         } else {
-            self.commit_positions(now, &participants, &records)?;
+            self.commit_positions(now, &participants, &times, &records)?;
         }
         self.counters.commits += 1;
         if !participants.is_empty() {
@@ -133,8 +144,21 @@ impl Worker {
         if early { Ok(()) } else { self.apply(now, parts) }
     }
 
-    fn commit_positions(&mut self, now: Now, participants: &[TaskId], records: &[Record]) -> Result<(), Trouble> {
-        let delivered = self.deliver()?;
+    fn commit_positions(
+        &mut self,
+        now: Now,
+        participants: &[TaskId],
+        times: &[Times],
+        records: &[Record],
+    ) -> Result<(), Trouble> {
+        let mut delivered = self.deliver()?;
+        self.step(CrashPoint::StatesDelivered)?;
+        for times in times {
+            self.send_changelog(times.task, &times.changelog, &times.rows)?;
+        }
+        if !times.is_empty() {
+            delivered.extend(self.deliver()?);
+        }
         self.note_delivered(&delivered);
         self.step(CrashPoint::Delivered)?;
         let parts = self.prepare_parts(participants, &delivered)?;
@@ -223,20 +247,33 @@ impl Worker {
         }
     }
 
-    fn send_changelogs(&mut self, id: TaskId) -> Result<(), Trouble> {
+    /// Gives what has to wait until the rest is delivered. Nothing does in a transaction.
+    fn send_changelogs(&mut self, id: TaskId) -> Result<Option<Times>, Trouble> {
         let Some(task) = self.slots.get_mut(&id).and_then(|s| s.task.as_mut()) else {
-            return Ok(());
+            return Ok(None);
         };
         let rows = task.changelog_rows().map_err(|e| Trouble::task(id, e))?;
+        let times_store = task.times_store();
         let changelogs = task.changelogs().to_vec();
-        for (store, batch) in rows {
-            let Some(changelog) = changelogs.get(store) else {
+        let last = times_store.filter(|_| !self.exactly_once() && !self.mutant(Mutant::TimesWithStates));
+        let mut times = None;
+        for (store, rows) in rows {
+            let Some(changelog) = changelogs.get(store).cloned() else {
                 continue;
             };
-            let to = Partitioning::Fixed(changelog.partition);
-            self.send(&changelog.topic, to, &batch, Sent::Changelog { task: id })?;
+            if last == Some(store) {
+                let task = id;
+                times = Some(Times { task, changelog, rows });
+            } else {
+                self.send_changelog(id, &changelog, &rows)?;
+            }
         }
-        Ok(())
+        Ok(times)
+    }
+
+    fn send_changelog(&mut self, task: TaskId, changelog: &TopicPartition, rows: &Batch) -> Result<(), Trouble> {
+        let to = Partitioning::Fixed(changelog.partition);
+        self.send(&changelog.topic, to, rows, Sent::Changelog { task })
     }
 
     /// `s:` of tasks that may start, then, last of all, `r:` of tasks that nothing is held of after this commit.

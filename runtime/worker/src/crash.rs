@@ -28,6 +28,8 @@ pub enum CrashPoint {
     CommitBegin,
     TablesFlushed,
     ChangelogsSent,
+    /// At-least-once: all but the stores of times was delivered.
+    StatesDelivered,
     /// `s:` and `r:` records are with the producer.
     RecordsSent,
     /// Everything sent was delivered.
@@ -76,7 +78,7 @@ pub enum CrashPoint {
 }
 
 impl CrashPoint {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::BeforeInit,
         Self::AfterInit,
         Self::RecordsRead,
@@ -91,6 +93,7 @@ impl CrashPoint {
         Self::CommitBegin,
         Self::TablesFlushed,
         Self::ChangelogsSent,
+        Self::StatesDelivered,
         Self::RecordsSent,
         Self::Delivered,
         Self::OffsetsSent,
@@ -138,6 +141,7 @@ impl CrashPoint {
             Self::CommitBegin => "commit-begin",
             Self::TablesFlushed => "tables-flushed",
             Self::ChangelogsSent => "changelogs-sent",
+            Self::StatesDelivered => "states-delivered",
             Self::RecordsSent => "records-sent",
             Self::Delivered => "delivered",
             Self::OffsetsSent => "offsets-sent",

@@ -27,6 +27,8 @@ pub enum Mutant {
     /// The stored changelog offset is the broker's end offset.
     StoreEndOffset,
     ApplyBeforeCommit,
+    /// At-least-once: stores of times are sent with the other stores.
+    TimesWithStates,
     /// Swap: a thread commits when its own probation has passed.
     CommitBeforeAllVoted,
     /// Swap: the marker goes with a later transaction than the switch.
@@ -40,7 +42,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoReadAfterInit,
         Self::TwoTaskTables,
         Self::NoRelease,
@@ -53,6 +55,7 @@ impl Mutant {
         Self::RewindAfterUnknown,
         Self::StoreEndOffset,
         Self::ApplyBeforeCommit,
+        Self::TimesWithStates,
         Self::CommitBeforeAllVoted,
         Self::MarkerAfterwards,
         Self::RecordNotCompared,

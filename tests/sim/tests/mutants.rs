@@ -9,6 +9,7 @@ use sim::disk::Broken;
 use sim::run::{BOUNCE, run};
 use sim::swap::Manner;
 use topology::Guarantee;
+use worker::crash::CrashPoint;
 use worker::mutant::Mutant;
 
 /// Worlds that a mutant may survive at most.
@@ -119,6 +120,26 @@ fn operators_with_state_notice() {
         // Its stores are those of their changelogs, so that it is seen in the output only.
         assert!(broken.is_none() || error.contains("should have"), "{error}");
     }
+}
+
+/// Windows are missed where a commit's flush was delivered in part.
+#[test]
+fn times_that_are_ahead_of_windows_are_noticed() {
+    let cases = (0..100 * SEEDS_MAX).map(|seed| Case {
+        mutant: Some(Mutant::TimesWithStates),
+        guarantee: Guarantee::AtLeastOnce,
+        stalls: false,
+        redeployed: false,
+        ..Case::drawn(seed)
+    });
+    let mut cases = cases.filter(|case| case.favourite() == CrashPoint::ChangelogsSent);
+    let caught = cases
+        .by_ref()
+        .take(SEEDS_MAX as usize)
+        .find_map(|case| Some((case.seed, complaint(case)?)));
+    let (seed, error) = caught.unwrap();
+    eprintln!("{seed}: {error}");
+    assert!(error.contains("nothing came out for"), "{error}");
 }
 
 macro_rules! mutants {
