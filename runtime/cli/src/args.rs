@@ -112,6 +112,8 @@ pub enum Command {
     Query(QueryArgs),
     /// The node, its pipelines, their tasks
     Status(StatusArgs),
+    /// All nodes on one screen: tasks, rates, lag, restores, swaps
+    Top(TopArgs),
     /// Hand this node's tasks over to the others at once, and end it
     ///
     /// A node that is merely stopped keeps its tasks for the time of its session, so that a restart moves nothing.
@@ -375,6 +377,16 @@ pub struct StatusArgs {
     /// Again and again, with records a second; every two seconds unless a time is given
     #[arg(long, short, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = pause)]
     pub watch: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub struct TopArgs {
+    /// Time between looks
+    #[arg(long, short, value_name = "TIME", default_value = "2s", value_parser = pause)]
+    pub every: Duration,
+    /// End after so many looks; rates are known from the second on
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
 }
 
 fn pause(text: &str) -> Result<Duration, String> {

@@ -35,15 +35,28 @@ pub fn either<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T)) ->
 
 /// A table without lines; columns named in `right` are aligned to the right.
 pub fn table(head: &[&str], right: &[&str], rows: Vec<Vec<String>>) {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(head.iter().map(|h| h.to_uppercase()));
-    table.set_content_arrangement(if std::io::stdout().is_terminal() {
+    let arrangement = if std::io::stdout().is_terminal() {
         ContentArrangement::Dynamic
     } else {
         ContentArrangement::Disabled
-    });
+    };
+    for row in table_lines(head, right, rows, arrangement) {
+        line(&row);
+    }
+}
+
+/// The same as lines of text.
+pub fn table_lines(
+    head: &[&str],
+    right: &[&str],
+    rows: Vec<Vec<String>>,
+    arrangement: ContentArrangement,
+) -> Vec<String> {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(head.iter().map(|h| h.to_uppercase()))
+        .set_content_arrangement(arrangement);
     for row in rows {
         table.add_row(row);
     }
@@ -55,8 +68,14 @@ pub fn table(head: &[&str], right: &[&str], rows: Vec<Vec<String>>) {
             }
         }
     }
-    for row in table.lines() {
-        line(row.trim_end());
+    table.lines().map(|row| row.trim_end().to_owned()).collect()
+}
+
+/// At most so many characters; the last one tells that there were more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 

@@ -208,6 +208,29 @@ pub struct Status {
     pub modules: usize,
 }
 
+/// `GET /v1/cluster`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cluster {
+    pub cluster: String,
+    /// By name: the node that was asked, and those that run the same pipelines.
+    pub nodes: Vec<ClusterNode>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClusterNode {
+    pub node: String,
+    /// Where the node that was asked reaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// Why there is no status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Topic {

@@ -13,6 +13,7 @@ mod records;
 mod status;
 mod swap;
 mod tap;
+mod top;
 mod topics;
 
 pub use project::write_component;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Status(args) => status::run(global, &client, &args),
+        Command::Top(args) => top::run(global, &client, &args),
         Command::DeadLetters(command) => dead_letters::run(global, &client, command),
         Command::Logs(args) => logs::run(global, &client, &args),
         Command::Tap(args) => tap::run(&client, &args),

@@ -11,7 +11,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Of a pipeline, since its node started.
-const PROCESSED: &str = "records-processed";
+pub(super) const PROCESSED: &str = "records-processed";
 
 pub fn run(global: &Global, client: &Client, args: &StatusArgs) -> Result<()> {
     match args.watch {
@@ -28,10 +28,7 @@ fn watch(global: &Global, client: &Client, every: Duration) -> Result<()> {
     let mut before: Option<(Instant, Status)> = None;
     loop {
         let status: Result<Status> = client.get("/v1/status", &[]);
-        if std::io::stdout().is_terminal() {
-            // To the upper left corner, and what is below it goes.
-            show::line("\x1b[H\x1b[J");
-        }
+        clear_screen();
         match status {
             Ok(status) => {
                 let now = Instant::now();
@@ -44,6 +41,13 @@ fn watch(global: &Global, client: &Client, every: Duration) -> Result<()> {
             Err(error) => show::say(&format!("{error:#}")),
         }
         std::thread::sleep(every);
+    }
+}
+
+/// To the upper left corner, and what is below it goes; nothing where nobody looks at a terminal.
+pub(super) fn clear_screen() {
+    if std::io::stdout().is_terminal() {
+        show::line("\x1b[H\x1b[J");
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod apply;
 mod call_times;
+mod cluster;
 mod committer;
 mod globals;
 mod grants;

@@ -1,16 +1,19 @@
 //! Other nodes of the cluster, asked over REST with this node's token.
 
-use crate::api::{Problem, QueryAnswer, QueryRequest};
+use crate::api::{Problem, QueryAnswer, QueryRequest, Status};
 use crate::config::Config;
 use crate::refusal::{Fault, Refusal};
 use std::time::Duration;
-use ureq::Agent;
 use ureq::http::header::AUTHORIZATION;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, RequestBuilder};
 
 /// A node that is there answers in milliseconds; one that is gone must not hold an answer up for long.
 const CONNECT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for what a person looks at.
+const TIMEOUT_STATUS: Duration = Duration::from_secs(2);
 /// Of one answer: pages have at most 10,000 entries.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -69,10 +72,7 @@ impl Peers {
             "{}://{}/v1/pipelines/{pipeline}/stores/{store}/entries",
             self.scheme, peer.address
         );
-        let mut request = self.agent.get(url);
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
+        let mut request = self.asking(self.agent.get(url));
         for (name, value) in asked.words() {
             request = request.query(name, value);
         }
@@ -95,6 +95,37 @@ impl Peers {
             message: format!("status {status}"),
         });
         Err(refused(peer, status, &problem))
+    }
+
+    /// What another node says of itself, or why it does not.
+    pub(crate) fn status(&self, peer: &Peer) -> Result<Status, String> {
+        let url = format!("{}://{}/v1/status", self.scheme, peer.address);
+        let request = self
+            .agent
+            .get(url)
+            .config()
+            .timeout_global(Some(TIMEOUT_STATUS))
+            .build();
+        let mut answer = self
+            .asking(request)
+            .call()
+            .map_err(|e| format!("does not answer: {e}"))?;
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(BYTES_MAX);
+        match status {
+            200..300 => body
+                .read_json()
+                .map_err(|e| format!("says what this version cannot read: {e}")),
+            401 => Err("refuses this node's token; all nodes of a cluster take the same".into()),
+            _ => Err(format!("answers with status {status}")),
+        }
+    }
+
+    fn asking(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
     }
 }
 

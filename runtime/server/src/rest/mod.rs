@@ -39,6 +39,7 @@ fn guarded() -> Router<Arc<Node>> {
         .route("/metrics", get(routes::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/status", get(routes::status))
+        .route("/v1/cluster", get(routes::cluster))
         .route("/v1/leave", post(routes::leave))
         .route("/v1/modules", get(routes::modules).post(routes::add_module))
         .route("/v1/modules/{id}", get(routes::module).delete(routes::remove_module))

@@ -15,6 +15,7 @@ use utoipa::OpenApi;
         api::Plan,
         api::Pipeline,
         api::Status,
+        api::Cluster,
         api::Topic,
         api::CreateTopic,
         api::Record,
@@ -56,6 +57,13 @@ const ROUTES: &[Route] = &[
         "The node, its pipelines and their tasks",
         None,
         Some("Status"),
+    ),
+    (
+        "get",
+        "/v1/cluster",
+        "This node and those that run the same pipelines",
+        None,
+        Some("Cluster"),
     ),
     ("get", "/v1/modules", "Registered modules", None, None),
     (

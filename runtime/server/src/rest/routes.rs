@@ -37,6 +37,10 @@ pub async fn status(State(node): App) -> Answer<api::Status> {
     call(node, |node| Ok(node.status())).await
 }
 
+pub async fn cluster(State(node): App) -> Answer<api::Cluster> {
+    call(node, |node| Ok(node.cluster())).await
+}
+
 pub async fn modules(State(node): App) -> Answer<Vec<api::Module>> {
     call(node, |node| node.modules()).await
 }

@@ -125,6 +125,17 @@ impl Story {
         assert_eq!(seen.len() as u64, KEYS);
     }
 
+    /// The whole cluster on one screen, from `node`, as `(node, tasks)`; no tasks of one that does not answer.
+    fn top(&self, node: &Node) -> Vec<(String, Option<usize>)> {
+        let seen = node.ask(&["top", "--count", "1", "--format", "json"]).done().json();
+        let one = |seen: &Value| {
+            let pipelines = seen["status"]["pipelines"].as_array();
+            let tasks = pipelines.map(|all| all.iter().filter_map(|p| p["tasks"].as_array()).map(Vec::len).sum());
+            (seen["node"].as_str().unwrap().to_owned(), tasks)
+        };
+        seen["nodes"].as_array().unwrap().iter().map(one).collect()
+    }
+
     /// Answers carry positions, and can be bound to one.
     fn positions(&self, node: &Node) {
         let path = format!("/v1/pipelines/{}/stores/counts/entries?key=k1", self.name);
@@ -161,6 +172,8 @@ fn two_nodes_answer_as_one() {
         );
         story.pages(node);
         story.positions(node);
+        let tasks = PARTITIONS as usize / 2;
+        assert_eq!(story.top(node), [("a".into(), Some(tasks)), ("b".into(), Some(tasks))]);
     }
 
     // What a hands over b has when the command is back, or a moment later.
@@ -177,6 +190,7 @@ fn two_nodes_answer_as_one() {
 
     // A node that is gone: no answer, or the right one.
     b.kill();
+    assert_eq!(story.top(&a).last(), Some(&("b".into(), None)));
     story.agree("a has taken over", &[&a]);
     story.produce(dir.path(), &a);
     story.agree("a goes on", &[&a]);
