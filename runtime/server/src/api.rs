@@ -120,7 +120,7 @@ pub struct PlannedChange {
 #[serde(rename_all = "kebab-case")]
 pub struct Pipeline {
     pub name: String,
-    /// `running`, `paused`, `failed`, `starting`.
+    /// On this node: `running`, `paused`, `failed`, `starting`.
     pub state: String,
     pub guarantee: String,
     pub epoch: u64,
@@ -136,8 +136,9 @@ pub struct Pipeline {
     /// Tables that this node keeps whole, while the pipeline runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub globals: Vec<GlobalTable>,
+    /// Those that this node runs.
     pub tasks: Vec<Task>,
-    /// Records not yet processed, all sources together; `None`: not known yet.
+    /// Records not yet processed by them, all sources together; `None`: not known yet.
     pub lag: Option<i64>,
     /// Since the node started.
     pub counters: BTreeMap<String, u64>,

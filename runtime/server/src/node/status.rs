@@ -65,11 +65,28 @@ impl Node {
             problems: Vec::new(),
         };
         self.add_running(&mut shown, &entry.details.topology);
-        let tasks = details.tasks.iter().sum::<i32>() as usize;
+        let tasks = self.placed_here(entry);
         shown.state = state(entry, &shown, tasks).to_owned();
         let all_known = shown.tasks.len() == tasks && shown.tasks.iter().all(|task| task.lag.is_some());
         shown.lag = all_known.then(|| shown.tasks.iter().filter_map(|task| task.lag).sum());
         shown
+    }
+
+    /// How many tasks this node is to run; all of them until each has a place.
+    fn placed_here(&self, entry: &PipelineEntry) -> usize {
+        let details = &entry.details;
+        let tasks = details.tasks.iter().sum::<i32>() as usize;
+        let Some(shared) = self.shared(&details.topology.name) else {
+            return tasks;
+        };
+        let (run, view) = (entry.record.run(), lock(&shared.view));
+        let placed = view.tasks.values().filter_map(|records| records.placement.as_ref());
+        let placed: Vec<_> = placed.filter(|placement| placement.run == run).collect();
+        if placed.len() < tasks {
+            return tasks;
+        }
+        let here = |owner: &String| shared.threads.iter().any(|thread| thread.id == *owner);
+        placed.iter().filter(|placement| here(&placement.owner)).count()
     }
 
     fn add_running(&self, shown: &mut Pipeline, topology: &Topology) {
