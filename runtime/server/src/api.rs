@@ -137,6 +137,9 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub globals: Vec<GlobalTable>,
     pub tasks: Vec<Task>,
+    /// Copies that this node keeps of tasks that run on others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<Standby>,
     /// Records not yet processed, all sources together; `None`: not known yet.
     pub lag: Option<i64>,
     /// Since the node started.
@@ -183,6 +186,22 @@ pub struct Task {
     /// While restoring.
     pub restored: Option<Restored>,
     /// Why it waits or is stopped: step, module, record, cause, back-trace.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Standby {
+    /// `SUBTOPOLOGY_PARTITION`.
+    pub task: String,
+    /// `catching-up` until it has had all of the changelogs once, then `following`; `failed` until it is opened again.
+    pub state: String,
+    /// Changelog records, those that end transactions among them, that it has not read; `None` while it is not open.
+    pub lag: Option<i64>,
+    /// Whether the task may move here for balance: little is missing.
+    pub warm: bool,
+    /// Why it is not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 

@@ -30,6 +30,8 @@ pub struct Case {
     pub stalls: bool,
     /// The pipeline's epoch is raised in the end, with nodes cut off that still run the old one.
     pub redeployed: bool,
+    /// So many copies of each task with state are kept on other nodes, and tasks move to warm ones.
+    pub standbys: Option<usize>,
     /// So many swaps are begun.
     pub swaps: u32,
     /// All of this kind, and a quiet world.
@@ -58,6 +60,7 @@ impl Case {
             embedded: seed % 16 == 5,
             stalls: !at_least_once && seed % 5 == 3,
             redeployed: !at_least_once && seed % 7 == 2,
+            standbys: (seed % 4 >= 2 && seed % 3 != 0).then_some((seed / 12 % 2) as usize),
             swaps: if favourite(seed) >= CrashPoint::SwapPrepared || seed % 3 == 1 {
                 3
             } else {
@@ -178,6 +181,7 @@ impl Scene {
             watch,
             mutant: case.mutant,
             threads: case.threads,
+            standbys: case.standbys,
         };
         prepare(&settings);
         let lead = Lead::new(record(run), settings.dice.clone(), case.swaps, case.only)
@@ -236,7 +240,10 @@ impl Scene {
         let Some(node) = self.nodes.get_mut(n).filter(|n| now >= n.frozen_until) else {
             return;
         };
-        match dice.below(self.case.threads as usize + 1) {
+        let follower = usize::from(self.case.standbys.is_some());
+        let threads = self.case.threads as usize;
+        match dice.below(threads + 1 + follower) {
+            t if t > threads => node.poll_follower(&self.settings, now),
             0 => node.poll_coordinator(now),
             t if now < node.stalled_until[t - 1] => {}
             t => node.poll_thread(&self.settings, t - 1, now, self.moody),
@@ -382,6 +389,9 @@ impl Scene {
                 }
                 if node.stale_turns == 0 {
                     node.poll_coordinator(now);
+                    if self.case.standbys.is_some() {
+                        node.poll_follower(&self.settings, now);
+                    }
                 }
                 node.stale_turns = node.stale_turns.saturating_sub(1);
                 for t in 0..self.case.threads as usize {

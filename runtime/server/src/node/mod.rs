@@ -6,6 +6,8 @@
 mod apply;
 mod call_times;
 mod committer;
+mod coordinate;
+mod directories;
 mod globals;
 mod grants;
 mod guest_log;
@@ -19,6 +21,7 @@ mod prepare;
 mod query;
 mod reset;
 mod runner;
+mod standbys;
 mod status;
 mod steps;
 mod swap;

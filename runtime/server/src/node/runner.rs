@@ -1,13 +1,16 @@
-//! The threads of one pipeline on this node: a coordinator and its stream threads, each a loop around a state machine.
+//! The threads of one pipeline on this node: a coordinator (`coordinate`) and its stream threads, each a loop around a
+//! state machine; also those of its global tables and standbys, where there are any.
 
 use super::Node;
-use super::committer::{Committer, PositionRequest};
+use super::committer::Committer;
+use super::coordinate;
+use super::directories::Directories;
 use super::globals::{Keeper, Tables};
+use super::standbys;
 use super::steps;
-use super::tasks::{Directories, Factory};
+use super::tasks::Factory;
 use crate::refusal::Refusal;
 use crate::registry::{PipelineEntry, control_topic, now_ms};
-use broker::{Broker, Error, ErrorKind};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,16 +19,14 @@ use std::time::{Duration, Instant};
 use task::TaskId;
 use topology::{Guarantee, NodeKind};
 use worker::control::{Run, State};
-use worker::coordinator::{self, Coordinator};
+use worker::standby::{self, Shelf};
 use worker::swap::Ballot;
 use worker::{Now, Options, Progress, Random, Stop, TaskSnapshot, Worker, placement};
 
-/// Between two polls of a coordinator, unless a thread asks it to commit.
-const COORDINATOR_PAUSE: Duration = Duration::from_millis(20);
 /// How often a stream thread publishes its status.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// After a stream thread or a coordinator failed.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// A stop waits for the last commit; beyond this the thread is left to the broker's timeouts.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// How long a query waits for the thread that holds the task.
@@ -35,15 +36,18 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
     pub(crate) globals: Tables,
+    /// Copies of tasks that run on other nodes.
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) standbys: Mutex<Vec<standby::Progress>>,
     /// How the threads agree on a swap.
     ballot: Ballot,
     stop: AtomicBool,
     /// Leave the group at the end, for a pipeline or node that is gone; a bounce keeps the membership.
-    leave: AtomicBool,
+    pub(super) leave: AtomicBool,
     /// Tasks go to other nodes, one release after the other.
-    hands_over: AtomicBool,
+    pub(super) hands_over: AtomicBool,
     /// All have gone, or nobody is there to take them.
-    handed_over: AtomicBool,
+    pub(super) handed_over: AtomicBool,
     paused: AtomicBool,
     /// Milliseconds of [`clock`] at which the membership was last confirmed; -1 before.
     pub(super) confirmed_at: AtomicI64,
@@ -59,7 +63,7 @@ pub(crate) struct ThreadShare {
     pub(crate) id: String,
     pub(crate) status: Mutex<Option<worker::Status>>,
     /// In the clock of [`clock`].
-    advanced_at: AtomicI64,
+    pub(super) advanced_at: AtomicI64,
     pub(crate) restarts: AtomicU64,
     requests: Sender<Sender<Vec<TaskSnapshot>>>,
     inbox: Receiver<Sender<Vec<TaskSnapshot>>>,
@@ -105,6 +109,8 @@ impl Shared {
             ballot: Ballot::new(threads.iter().cloned()),
             threads: threads.into_iter().map(share).collect(),
             globals,
+            shelf: Arc::default(),
+            standbys: Mutex::default(),
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             hands_over: AtomicBool::new(false),
@@ -168,11 +174,17 @@ impl RunningPipeline {
         let root = root.join(run.incarnation.to_string());
         let directories = Arc::new(Directories::new(root.clone(), node.memory.clone()));
         let (positions, requests) = unbounded();
+        let follows = !config.brokers.is_empty() && !standbys::stateful(entry).is_empty();
         let mut handles = vec![spawn(format!("{name}-coordinator"), {
             let (broker, shared) = (node.broker.clone(), shared.clone());
-            let options = coordinator_options(node, entry);
-            move || coordinate(&broker, &options, &shared, &requests)
+            let options = coordinate::options(node, entry, follows);
+            move || coordinate::run(&broker, &options, &shared, &requests)
         })?];
+        if follows {
+            let keeper = standbys::Keeper::new(node.broker.clone(), directories.clone(), &config.node, entry);
+            let shared = shared.clone();
+            handles.push(spawn(format!("{name}-standbys"), move || keeper.run(&shared))?);
+        }
         if !topology.globals.is_empty() {
             let keeper = Keeper::new(node.broker.clone(), node.memory.clone(), root, &config.node, entry);
             let shared = shared.clone();
@@ -289,99 +301,12 @@ pub(crate) fn tasks_of(entry: &PipelineEntry) -> Vec<TaskId> {
         .collect()
 }
 
-fn coordinator_options(node: &Node, entry: &PipelineEntry) -> coordinator::Options {
-    let name = &entry.details.topology.name;
-    coordinator::Options {
-        address: node.config.advertised(),
-        session_timeout: node.config.session_timeout,
-        ..coordinator::Options::new(name, &node.config.node, entry.record.run(), tasks_of(entry))
-    }
-}
-
-fn coordinate(
-    broker: &Arc<dyn Broker>,
-    options: &coordinator::Options,
-    shared: &Shared,
-    requests: &Receiver<PositionRequest>,
-) {
-    let mut coordinator: Option<Coordinator> = None;
-    // As much of the placement topic as `shared` shows.
-    let mut seen = -1;
-    // Stream threads commit through this one: it goes when their senders are gone.
-    loop {
-        let request = match requests.recv_timeout(COORDINATOR_PAUSE) {
-            Ok(request) => Some(request),
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
-        };
-        let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen),
-            // A node without its global tables is no place for a task.
-            None if !shared.globals.are_whole() => continue,
-            none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
-                *none = Some(new);
-            }),
-        };
-        match polled {
-            Ok(()) => *super::lock(&shared.trouble) = None,
-            Err(error) => {
-                tracing::warn!(pipeline = %options.pipeline, %error, "the coordinator starts anew");
-                *super::lock(&shared.trouble) = Some(error.to_string());
-                shared.leads.store(false, Ordering::Relaxed);
-                coordinator = None;
-                std::thread::sleep(RESTART_PAUSE);
-            }
-        }
-        if let Some(request) = request {
-            let done = match &mut coordinator {
-                Some(coordinator) => coordinator.commit(&request.offsets),
-                None => Err(Error::new(ErrorKind::Unavailable, "commit positions", "no membership")),
-            };
-            // A thread that waits no longer has drawn its conclusion.
-            drop(request.answer.send(done));
-        }
-    }
-    if shared.leave.load(Ordering::Relaxed)
-        && let Some(coordinator) = coordinator
-        && let Err(error) = coordinator.finish()
-    {
-        tracing::warn!(pipeline = %options.pipeline, %error, "left the group by silence, which takes a session");
-    }
-}
-
-fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<(), Error> {
-    let thread = |t: &ThreadShare| coordinator::Thread {
-        id: t.id.clone(),
-        advanced_at: t.advanced_at.load(Ordering::Relaxed),
-    };
-    let threads: Vec<_> = shared.threads.iter().map(thread).collect();
-    let now = clock();
-    if shared.hands_over.load(Ordering::Relaxed) {
-        coordinator.leave();
-    }
-    let status = coordinator.poll(now, &threads)?;
-    shared.handed_over.store(status.left, Ordering::Relaxed);
-    if !status.membership.member_id.is_empty() {
-        let confirmed = now - status.membership.confirmed_ago.as_millis() as i64;
-        shared.confirmed_at.store(confirmed, Ordering::Relaxed);
-    }
-    if shared.leads.swap(status.leads, Ordering::Relaxed) != status.leads {
-        let leads = if status.leads { "leads now" } else { "leads no more" };
-        tracing::info!(%pipeline, "this node {leads}");
-    }
-    if coordinator.position() != *seen {
-        *seen = coordinator.position();
-        *super::lock(&shared.view) = coordinator.view().clone();
-    }
-    Ok(())
-}
-
 struct StreamThread {
     node: Arc<Node>,
     entry: PipelineEntry,
     directories: Arc<Directories>,
     shared: Arc<Shared>,
-    positions: Sender<PositionRequest>,
+    positions: Sender<super::committer::PositionRequest>,
     index: usize,
 }
 
@@ -414,6 +339,7 @@ impl StreamThread {
             &self.node,
             &self.entry,
             self.directories.clone(),
+            self.shared.shelf.clone(),
             self.shared.globals.by_name(),
         )
         .map_err(|r| r.message)?;
