@@ -11,6 +11,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 /// A node that is there answers in milliseconds; one that is gone must not hold an answer up for long.
 const CONNECT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where a standby can answer instead.
+const TIMEOUT_STALE: Duration = Duration::from_secs(2);
 /// Of one answer: pages have at most 10,000 entries.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -35,6 +37,21 @@ pub(crate) struct Peer {
     pub(crate) address: String,
 }
 
+/// Why another node gave no answer.
+pub(crate) enum Unanswered {
+    /// It is not there, or says nothing.
+    Gone(Refusal),
+    Refused(Refusal),
+}
+
+impl Unanswered {
+    pub(crate) fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Gone(refusal) | Self::Refused(refusal) => refusal,
+        }
+    }
+}
+
 impl Peers {
     /// # Errors
     /// Certificates of other nodes that cannot be read; a token file that cannot.
@@ -47,7 +64,6 @@ impl Peers {
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(TIMEOUT))
             .tls_config(tls.build())
             .build();
         Ok(Self {
@@ -57,6 +73,8 @@ impl Peers {
         })
     }
 
+    /// `in_a_hurry`: somebody else may answer.
+    ///
     /// # Errors
     /// What it refuses, and that it does not answer.
     pub(crate) fn query(
@@ -64,12 +82,14 @@ impl Peers {
         peer: &Peer,
         (pipeline, store): (&str, &str),
         asked: &QueryRequest,
-    ) -> Result<QueryAnswer, Refusal> {
+        in_a_hurry: bool,
+    ) -> Result<QueryAnswer, Unanswered> {
         let url = format!(
             "{}://{}/v1/pipelines/{pipeline}/stores/{store}/entries",
             self.scheme, peer.address
         );
-        let mut request = self.agent.get(url);
+        let timeout = if in_a_hurry { TIMEOUT_STALE } else { TIMEOUT };
+        let mut request = self.agent.get(url).config().timeout_global(Some(timeout)).build();
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -82,7 +102,7 @@ impl Peers {
                  hint: is it there, and is that where others reach it (`advertise` in its node.toml)?",
                 peer.node, peer.address
             );
-            Refusal::new(Fault::Unavailable, super::query::NOT_READY, message)
+            Unanswered::Gone(Refusal::new(Fault::Unavailable, super::query::NOT_READY, message))
         };
         let mut answer = request.call().map_err(gone)?;
         let status = answer.status().as_u16();
@@ -94,7 +114,7 @@ impl Peers {
             code: String::new(),
             message: format!("status {status}"),
         });
-        Err(refused(peer, status, &problem))
+        Err(Unanswered::Refused(refused(peer, status, &problem)))
     }
 }
 

@@ -15,6 +15,7 @@ mod looking;
 mod outbound;
 mod poison;
 mod reset;
+mod standbys;
 mod start;
 mod swap;
 mod word_count;
