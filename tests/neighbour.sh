@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# What a hostile guest costs a second pipeline on its node: records a second of a plain count beside a guest that is as
-# busy but harmless, and beside hostile ones. On the embedded log, two stream threads of one node, one after another.
-#   bash tests/neighbour.sh [RECORDS]       2,000,000 unless given
-# Every measurement begins with the same prefilled log. Prints a table; nothing is asserted, for machines differ.
+# What a hostile guest costs a second pipeline on its node: records a second of a plain count beside harmless guests that
+# are as busy, and beside hostile ones. On the embedded log, two stream threads of one node, one after another.
+#   bash tests/neighbour.sh [RECORDS [ROUNDS]]       20,000,000 and 3 unless given
+# Two harmless guests, for there are two ways of being busy: `busy` computes and touches hardly any memory, `passes` sends
+# on every record as fast as it can, so that memory, the log and the system's calls are shared with it. A hostile guest
+# is as busy as one of the two or as a mixture. Every measurement begins with the same prefilled log; figures are medians
+# of alternating rounds. Prints a table; nothing is asserted, for machines differ.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=../setup.sh
 source setup.sh
 
-records=${1:-2000000} port=${NEIGHBOUR_PORT:-7793}
+records=${1:-20000000} rounds=${2:-3} port=${NEIGHBOUR_PORT:-7793}
 cargo build --quiet --bin wasmill
 wasmill=$CARGO_TARGET_DIR/debug/wasmill
 folder=$(mktemp -d) node=
@@ -43,10 +46,10 @@ taken() {
 }
 wait_for() {
   local seen
-  for _ in {1..1500}; do
+  for _ in {1..10000}; do
     seen=$(taken "$1" || true)
     if ((${seen:-0} >= $2)); then return; fi
-    sleep 0.2
+    sleep 0.03
   done
   die "$1 has not processed $2 records in five minutes"
 }
@@ -60,8 +63,10 @@ topic = "work"
 op = "count"
 from = "in"
 T
-# One record in a hundred makes the guest misbehave, or compute for some milliseconds.
+# One record in a hundred makes the guest misbehave, or compute for some milliseconds; none of those in `fines` does.
 other() {
+  local mode=$1 topic=booms
+  if [[ $mode == passes ]]; then mode=panic topic=fines; fi
   cat <<T
 wasmill = 1
 name = "other"
@@ -69,11 +74,11 @@ name = "other"
 on-error = "dead-letter"
 dead-letters = { topic = "dead", create = { partitions = 1 } }
 [sources.in]
-topic = "booms"
+topic = "$topic"
 [steps.guest]
 module = "$guest"
 from = "in"
-params = { mode = "$1" }
+params = { mode = "$mode" }
 limits = { call = "100ms", memory = "64MiB" }
 [sinks.out]
 from = "guest"
@@ -86,13 +91,16 @@ start "$folder/full"
 "$wasmill" topics create work --partitions 4 >/dev/null
 "$wasmill" topics create booms --partitions 1 >/dev/null
 seq "$records" | awk '{ print "k" $1 % 10000 "\t" $1 }' | "$wasmill" produce work --format text --separator $'\t' >/dev/null
-# As many as a harmless guest does not come to the end of meanwhile.
-seq 6000000 | awk '{ print $1 % 100 ? "fine" : "boom" }' | "$wasmill" produce booms --format text >/dev/null
+"$wasmill" topics create fines --partitions 1 >/dev/null
+# As many as a guest does not come to the end of meanwhile.
+seq 12000000 | awk '{ print $1 % 100 ? "fine" : "boom" }' | "$wasmill" produce booms --format text >/dev/null
+seq "$records" | awk '{ print "fine" }' | "$wasmill" produce fines --format text >/dev/null
 stop
 
-printf '%-14s %10s %12s %8s  %s\n' beside seconds records/s ratio 'records of the other'
-harmless=
-for mode in alone busy loop hog panic bad-output flood; do
+modes=(alone busy passes loop hog panic bad-output flood)
+# Appends to $folder/MODE the seconds that the count took, and how many records the other processed meanwhile.
+measure() {
+  local mode=$1 began ended others=0
   rm -rf "$folder/run"; cp -a "$folder/full" "$folder/run"
   start "$folder/run"
   if [[ $mode != alone ]]; then
@@ -104,11 +112,20 @@ for mode in alone busy loop hog panic bad-output flood; do
   "$wasmill" apply "$folder/steady.toml" --yes >/dev/null 2>&1
   wait_for steady "$records"
   ended=$(date +%s.%N)
-  others=0
   if [[ $mode != alone ]]; then others=$(taken other); fi
   stop
-  seconds=$(awk -v a="$began" -v b="$ended" 'BEGIN { print b - a }')
-  if [[ $mode == busy ]]; then harmless=$seconds; fi
-  awk -v m="$mode" -v s="$seconds" -v n="$records" -v h="${harmless:-0}" -v o="$others" \
-    'BEGIN { printf "%-14s %10.2f %12.0f %8s  %d\n", m, s, n / s, h ? sprintf("%.2f", h / s) : "", o }'
+  awk -v a="$began" -v b="$ended" -v o="$others" 'BEGIN { printf "%.3f %d\n", b - a, o }' >>"$folder/$mode"
+}
+for ((round = 0; round < rounds; round++)); do
+  for mode in "${modes[@]}"; do measure "$mode"; done
+done
+
+median() { sort -n "$folder/$1" | sed -n "$(((rounds + 1) / 2))p"; }
+read -r busy _ < <(median busy)
+read -r passes _ < <(median passes)
+printf '%-12s %8s %12s %8s %10s  %s\n' beside seconds records/s 'to busy' 'to passes' 'records of the other'
+for mode in "${modes[@]}"; do
+  read -r seconds others < <(median "$mode")
+  awk -v m="$mode" -v s="$seconds" -v n="$records" -v b="$busy" -v p="$passes" -v o="$others" \
+    'BEGIN { printf "%-12s %8.2f %12.0f %8.2f %10.2f  %d\n", m, s, n / s, b / s, p / s, o }'
 done

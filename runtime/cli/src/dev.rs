@@ -51,7 +51,7 @@ pub fn run(global: &Global, args: &DevArgs) -> Result<()> {
         config.data_dir = args.dir.join("target/wasmill-dev");
     }
     let left_out = vec![config.data_dir.clone()];
-    let server = node::start(&config)?;
+    let server = node::start(&config, Vec::new())?;
     node::announce(&server, &config);
     show::say(&format!("data in {}", config.data_dir.display()));
     let mut dev = Dev {

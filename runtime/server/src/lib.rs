@@ -48,9 +48,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// `modules` are components that are going to be added: they are compiled while the brokers are waited for. What is
+    /// wrong with one is said when it is added.
+    ///
     /// # Errors
     /// A data directory, broker or address that cannot be used, with what to do.
-    pub fn start(config: Config) -> Result<Self, Refusal> {
+    pub fn start(config: Config, modules: Vec<PathBuf>) -> Result<Self, Refusal> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(2)
@@ -71,7 +74,7 @@ impl Server {
             listen: address,
             ..config
         };
-        let node = Node::start(config, runtime.handle().clone())?;
+        let node = Node::start(config, runtime.handle().clone(), modules)?;
         let (stop, stopped) = watch::channel(false);
         let router = rest::router(node.clone(), token);
         let secure = tls.is_some();

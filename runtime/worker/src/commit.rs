@@ -22,9 +22,12 @@ use task::TaskId;
 pub(crate) type Parts = BTreeMap<TaskId, Prepared>;
 
 impl Worker {
+    /// Once an interval; and at once when the first output comes after a quiet one, as after a start.
     pub(crate) fn commit_due(&self, now: Now) -> bool {
+        let passed = |since: i64| now.monotonic_ms - since >= self.options.commit_interval_ms;
         self.commit_now
-            || now.monotonic_ms - self.last_commit_ms >= self.options.commit_interval_ms
+            || passed(self.looked_ms)
+            || (self.sends() && passed(self.last_commit_ms))
             || (self.holds() && !self.pause_flushed)
             || self
                 .slots
@@ -63,6 +66,7 @@ impl Worker {
     fn try_commit(&mut self, now: Now) -> Result<bool, Trouble> {
         let records = self.records();
         let participants = self.participants(now)?;
+        self.looked_ms = now.monotonic_ms;
         if participants.is_empty() && records.is_empty() && self.transaction.sent.is_empty() {
             self.finish_commit(now, &[])?;
             return Ok(false);
@@ -90,6 +94,9 @@ impl Worker {
             self.commit_positions(now, &participants, &records)?;
         }
         self.counters.commits += 1;
+        if !participants.is_empty() {
+            self.last_commit_ms = now.monotonic_ms;
+        }
         self.finish_commit(now, &records)?;
         self.step(CrashPoint::CommitDone)?;
         Ok(true)
@@ -375,7 +382,6 @@ impl Worker {
     fn finish_commit(&mut self, now: Now, records: &[Record]) -> Result<(), Error> {
         self.transaction = Transaction::default();
         self.commit_now = false;
-        self.last_commit_ms = now.monotonic_ms;
         for record in records {
             match record {
                 Record::Started(id, _) => {

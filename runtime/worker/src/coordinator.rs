@@ -92,6 +92,8 @@ pub struct Status {
     pub leads: bool,
     /// The node's own record stands on the topic as it should.
     pub published: bool,
+    /// Nothing is on its way: a member that has said what it is, and, as the leader, has read all that it is to know.
+    pub settled: bool,
     /// After [`Coordinator::leave`]: no placement names a thread of this node any more, or nobody is there to take
     /// over; the node may close its threads and call [`Coordinator::finish`].
     pub left: bool,
@@ -181,6 +183,7 @@ impl Coordinator {
             membership: self.membership.clone(),
             leads: self.leader.is_some(),
             published,
+            settled: published && self.leader.as_ref().is_none_or(|l| l.is_settled(&self.reader)),
             left: self.state == NodeState::Leaving && published && self.free(threads),
         })
     }

@@ -112,11 +112,7 @@ impl Worker {
 
     /// The transaction is void; if it cannot be ended, the producer is.
     pub(crate) fn drop_transaction(&mut self, now: Now) -> Result<(), Error> {
-        if self.transaction.open || !self.transaction.sent.is_empty() {
-            self.abort(now)
-        } else {
-            Ok(())
-        }
+        if self.sends() { self.abort(now) } else { Ok(()) }
     }
 
     /// Stops one task; it keeps its placement and its last positions, and is released when it is placed elsewhere.
@@ -159,7 +155,7 @@ impl Worker {
             self.pause_flushed = false;
             return;
         }
-        if self.pause_flushed || self.transaction.open || !self.transaction.sent.is_empty() {
+        if self.pause_flushed || self.sends() {
             return;
         }
         let ids: Vec<TaskId> = self.slots.keys().copied().collect();

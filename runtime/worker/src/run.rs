@@ -84,11 +84,15 @@ impl Worker {
         Ok(worked)
     }
 
+    /// Whether something was sent that is not committed.
+    pub(crate) fn sends(&self) -> bool {
+        self.transaction.open || !self.transaction.sent.is_empty()
+    }
+
     fn wait_until_due(&self, now: Now) -> Duration {
         let due = (self.last_commit_ms + self.options.commit_interval_ms - now.monotonic_ms).max(0);
-        let uncommitted = self.transaction.open || !self.transaction.sent.is_empty();
         let wait = self.fetch_wait();
-        if uncommitted {
+        if self.sends() {
             wait.min(Duration::from_millis(due.unsigned_abs()))
         } else {
             wait

@@ -85,7 +85,10 @@ pub struct Worker {
     pub(crate) commit_now: bool,
     /// A table's flush is repeated: since when, and when next.
     pub(crate) flushing: Option<Flushing>,
+    /// When something of a task was committed last.
     pub(crate) last_commit_ms: i64,
+    /// When it was looked for something to commit last.
+    pub(crate) looked_ms: i64,
     pub(crate) next_records_ms: i64,
     pub(crate) idle: bool,
     /// The producer may hold records back to gather more.
@@ -140,6 +143,7 @@ impl Worker {
             commit_now: false,
             flushing: None,
             last_commit_ms: i64::MIN / 2,
+            looked_ms: i64::MIN / 2,
             next_records_ms: i64::MIN,
             idle: false,
             unsent: false,

@@ -124,6 +124,14 @@ pub fn uploaded(client: &Client, args: &FileArgs) -> Result<ApplyRequest> {
     Ok(request)
 }
 
+/// Where the modules are that [`uploaded`] will upload.
+pub fn modules(args: &FileArgs) -> Result<Vec<PathBuf>> {
+    let file = request(args)?.file;
+    Ok(module_paths(&args.file, &file, &vars(&args.vars)?)
+        .into_values()
+        .collect())
+}
+
 /// `--vars FILE`, then `--set NAME=VALUE` over it.
 pub fn vars(args: &VarArgs) -> Result<Vars> {
     let mut vars = Vars::default();

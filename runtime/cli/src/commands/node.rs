@@ -8,6 +8,7 @@ use crate::show;
 use anyhow::{Context, Result};
 use server::api::{Pipeline, Plan};
 use server::{Config, Server};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often `run` looks whether its pipeline still runs.
@@ -16,7 +17,7 @@ const WATCH: Duration = Duration::from_millis(500);
 pub fn serve(global: &Global, args: &NodeArgs) -> Result<()> {
     start_logging(&global.log, global.log_json);
     let config = config(args)?;
-    let server = start(&config)?;
+    let server = start(&config, Vec::new())?;
     announce(&server, &config);
     server.wait().map_err(|e| Exit::ours(e.to_string()))
 }
@@ -30,13 +31,13 @@ pub fn run(global: &Global, args: &RunArgs) -> Result<()> {
     } else {
         args.file.clone()
     };
-    let server = start(&config)?;
-    announce(&server, &config);
-    let client = Client::own(&server, &config)?;
     let file = FileArgs {
         file: path,
         vars: args.vars.clone(),
     };
+    let server = start(&config, file::modules(&file)?)?;
+    announce(&server, &config);
+    let client = Client::own(&server, &config)?;
     let applied = file::uploaded(&client, &file).and_then(|request| client.post::<Plan>("/v1/pipelines", &request));
     let plan = match applied {
         Ok(plan) => plan,
@@ -82,8 +83,8 @@ fn write_file_for(module: &std::path::Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-pub fn start(config: &Config) -> Result<Server> {
-    Server::start(config.clone()).map_err(|refusal| crate::failure::not_started(&refusal))
+pub fn start(config: &Config, modules: Vec<PathBuf>) -> Result<Server> {
+    Server::start(config.clone(), modules).map_err(|refusal| crate::failure::not_started(&refusal))
 }
 
 pub fn announce(server: &Server, config: &Config) {

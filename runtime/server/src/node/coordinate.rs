@@ -14,6 +14,8 @@ use worker::coordinator::{self, Coordinator};
 
 /// Between two polls, unless a thread asks for a commit.
 const PAUSE: Duration = Duration::from_millis(20);
+/// While a membership begins or a placement is on its way: each takes several polls, and tasks wait for it.
+const HASTE: Duration = Duration::from_millis(2);
 
 /// `follows`: whether this node keeps standbys of the pipeline.
 pub(super) fn options(node: &Node, entry: &PipelineEntry, follows: bool) -> coordinator::Options {
@@ -39,15 +41,18 @@ pub(super) fn run(
     let mut coordinator: Option<Coordinator> = None;
     // As much of the placement topic as `shared` shows.
     let mut seen = -1;
+    let mut pause = HASTE;
     // Stream threads commit through this one: it goes when their senders are gone.
     loop {
-        let request = match requests.recv_timeout(PAUSE) {
+        let request = match requests.recv_timeout(pause) {
             Ok(request) => Some(request),
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
         };
         let polled = match &mut coordinator {
-            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen),
+            Some(coordinator) => advance(coordinator, shared, &options.pipeline, &mut seen).map(|settled| {
+                pause = if settled { PAUSE } else { HASTE };
+            }),
             // A node without its global tables is no place for a task.
             None if !shared.globals.are_whole() => continue,
             none => Coordinator::new(broker.clone(), options.clone()).map(|new| {
@@ -81,7 +86,8 @@ pub(super) fn run(
     }
 }
 
-fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<(), Error> {
+/// One step; whether nothing is on its way.
+fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen: &mut i64) -> Result<bool, Error> {
     let thread = |t: &ThreadShare| coordinator::Thread {
         id: t.id.clone(),
         advanced_at: t.advanced_at.load(Ordering::Relaxed),
@@ -109,5 +115,5 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen:
         *seen = coordinator.position();
         *lock(&shared.view) = coordinator.view().clone();
     }
-    Ok(())
+    Ok(status.settled)
 }

@@ -45,7 +45,7 @@ use outbound::Outbound;
 use runner::RunningPipeline;
 use sandbox::{Sandbox, SandboxOptions};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,8 +96,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     /// Opens everything, then starts the pipelines that the control topic says are running.
-    /// `runtime` does the requests of modules.
-    pub fn start(config: Config, runtime: Handle) -> Result<Arc<Self>, Refusal> {
+    /// `runtime` does the requests of modules; `modules` are going to be added soon.
+    pub fn start(config: Config, runtime: Handle, modules: Vec<PathBuf>) -> Result<Arc<Self>, Refusal> {
         let create = |path: &Path| {
             std::fs::create_dir_all(path).map_err(|e| {
                 Refusal::invalid(
@@ -107,11 +107,12 @@ impl Node {
             })
         };
         create(&config.data_dir)?;
-        let (broker, log) = open_broker(&config)?;
         let sandbox = Sandbox::new(SandboxOptions {
             cache_dir: Some(config.data_dir.join("compiled")),
         })
         .map_err(|e| Refusal::ours(format!("failed to start the sandbox: {e}")))?;
+        modules::compile_ahead(&sandbox, modules);
+        let (broker, log) = open_broker(&config)?;
         let registry = Registry::open(broker.clone(), &config.cluster, &config.node)?;
         let node = Arc::new(Self {
             memory: rocks::Memory::new(config.state_memory),

@@ -5,6 +5,7 @@ use crate::api;
 use crate::refusal::Refusal;
 use crate::registry::{Entry, ModuleRecord, Registry, digest_of, now_ms};
 use sandbox::{Sandbox, SandboxOptions};
+use std::path::PathBuf;
 use topology::description::ModuleDescription;
 
 fn refused(error: &sandbox::Error) -> Refusal {
@@ -14,6 +15,21 @@ fn refused(error: &sandbox::Error) -> Refusal {
 /// A module's bytes as the sandbox takes them.
 fn loaded(sandbox: &Sandbox, bytes: &[u8]) -> Result<sandbox::Module, Refusal> {
     sandbox.load(bytes).map_err(|e| refused(&e))
+}
+
+/// Puts the compiled forms of `modules` into the cache, in the background.
+pub(super) fn compile_ahead(sandbox: &Sandbox, modules: Vec<PathBuf>) {
+    for path in modules {
+        let sandbox = sandbox.clone();
+        let compile = move || {
+            // What is wrong with the file or the module is said to whoever adds it.
+            if let Ok(bytes) = std::fs::read(path) {
+                drop(sandbox.load(&bytes));
+            }
+        };
+        // Without a thread it is compiled when it is added.
+        drop(std::thread::Builder::new().name("compile-ahead".into()).spawn(compile));
+    }
 }
 
 /// What a module says about itself, without a node.

@@ -45,6 +45,11 @@ impl Leader {
         }
     }
 
+    /// Whether everything was read that is to be known.
+    pub fn is_settled(&self, reader: &Reader) -> bool {
+        self.read_to.is_some_and(|to| reader.position() >= to)
+    }
+
     /// One step. After an error this leader must be dropped: a new producer settles what it left open.
     pub fn advance(
         &mut self,

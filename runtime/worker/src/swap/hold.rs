@@ -45,11 +45,12 @@ impl Worker {
         let Some(exchange) = self.exchange.as_ref().filter(|e| e.id == swap.id) else {
             return Ok(false);
         };
-        match &exchange.hold {
-            Some(hold) if hold.passed => Ok(false),
-            Some(_) => self.tend_hold(now, &swap),
-            None => self.check_switched(now, &swap),
+        let holds = exchange.hold.is_some();
+        if exchange.hold.as_ref().is_some_and(|h| h.passed) {
+            return Ok(false);
         }
+        // What has switched before, as a canary has, shares the transaction that others hold open.
+        Ok(self.check_switched(now, &swap)? || (holds && self.tend_hold(now, &swap)?))
     }
 
     fn tend_hold(&mut self, now: Now, swap: &Swap) -> Result<bool, Error> {
