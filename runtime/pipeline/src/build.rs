@@ -67,6 +67,7 @@ impl<'f> Builder<'f> {
             name: file.name.text.clone(),
             guarantee: file.guarantee,
             max_task_idle_ms: file.max_task_idle_ms,
+            standbys: file.standbys,
             nodes: self.nodes,
             stores: self.stores,
             globals: self.globals,

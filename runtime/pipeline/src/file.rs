@@ -18,11 +18,15 @@ const LANGUAGE: i64 = 1;
 /// Sources, steps and sinks together: more than people write, few enough for every check here.
 pub const PARTS_MAX: usize = 1_000;
 
+/// Each is a whole copy of the state, and reads the whole changelog.
+const STANDBYS_MAX: i64 = 8;
+
 #[derive(Debug)]
 pub struct File {
     pub name: Text,
     pub guarantee: Guarantee,
     pub max_task_idle_ms: i64,
+    pub standbys: u32,
     pub dead_letters: Option<DeadLettersPart>,
     pub sources: Vec<SourcePart>,
     pub steps: Vec<StepPart>,
@@ -172,6 +176,7 @@ const KEYS: &[&str] = &[
     "name",
     "guarantee",
     "max-task-idle",
+    "standbys",
     "vars",
     "defaults",
     "sources",
@@ -239,12 +244,8 @@ pub fn read(root: &Table, reader: &mut Reader) -> Option<File> {
         .map(|(name, table)| sinks::read(name, table, reader))
         .collect();
     if sources.is_empty() && root.get("sources").is_none() {
-        reader.missing(
-            &top,
-            "a pipeline file",
-            "sources",
-            "say `[sources.NAME]` with `topic = \"…\"`",
-        );
+        let hint = "say `[sources.NAME]` with `topic = \"…\"`";
+        reader.missing(&top, "a pipeline file", "sources", hint);
     }
     if sources.len() + steps.len() + sinks.len() > PARTS_MAX {
         let message = format!("a pipeline has at most {PARTS_MAX} sources, steps and sinks");
@@ -255,6 +256,7 @@ pub fn read(root: &Table, reader: &mut Reader) -> Option<File> {
         name: name?,
         guarantee,
         max_task_idle_ms,
+        standbys: standbys(root, reader),
         dead_letters,
         sources,
         steps,
@@ -272,6 +274,11 @@ fn max_task_idle(root: &Table, reader: &mut Reader) -> i64 {
             ms.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0)
         }
     }
+}
+
+fn standbys(root: &Table, reader: &mut Reader) -> u32 {
+    let count = reader.integer(root, "standbys", 0..=STANDBYS_MAX);
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
 fn name(root: &Table, reader: &mut Reader) -> Option<Text> {

@@ -8,6 +8,7 @@ use rocksdb::{
 };
 use state::backend::Visit;
 use state::{Backend, Bounds, Change, Changes, Error, Snapshot};
+use std::any::Any;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -218,6 +219,8 @@ fn after(key: &[u8]) -> Vec<u8> {
 pub struct Database {
     directory: Directory,
     unflushed_bytes: usize,
+    /// Dropped last.
+    _lease: Option<Box<dyn Any + Send>>,
 }
 
 impl Database {
@@ -225,6 +228,15 @@ impl Database {
         Self {
             directory,
             unflushed_bytes: 0,
+            _lease: None,
+        }
+    }
+
+    /// As [`Database::new`]; `lease` is let go when nothing is written here any more.
+    pub fn leased(directory: Directory, lease: Box<dyn Any + Send>) -> Self {
+        Self {
+            _lease: Some(lease),
+            ..Self::new(directory)
         }
     }
 }

@@ -138,6 +138,9 @@ pub struct Pipeline {
     pub globals: Vec<GlobalTable>,
     /// Those that this node runs.
     pub tasks: Vec<Task>,
+    /// Copies that this node keeps of tasks that run on others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<Standby>,
     /// Records not yet processed by them, all sources together; `None`: not known yet.
     pub lag: Option<i64>,
     /// Since the node started.
@@ -184,6 +187,22 @@ pub struct Task {
     /// While restoring.
     pub restored: Option<Restored>,
     /// Why it waits or is stopped: step, module, record, cause, back-trace.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Standby {
+    /// `SUBTOPOLOGY_PARTITION`.
+    pub task: String,
+    /// `catching-up` until it has had all of the changelogs once, then `following`; `failed` until it is opened again.
+    pub state: String,
+    /// Changelog records, those that end transactions among them, that it has not read; `None` while it is not open.
+    pub lag: Option<i64>,
+    /// Whether the task may move here for balance: little is missing.
+    pub warm: bool,
+    /// Why it is not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
@@ -345,6 +364,9 @@ pub struct QueryRequest {
     /// state is behind. As Kafka Streams' position bound.
     #[serde(default)]
     pub at_least: Option<String>,
+    /// Where the node that runs a task is gone or does not answer, a standby may: what it says is behind by its `lag`.
+    #[serde(default)]
+    pub stale_ok: bool,
     /// `0,3,…`: only these, and only from the node that is asked. Without, it asks the nodes that hold them.
     #[serde(default)]
     pub partitions: Option<String>,
@@ -365,6 +387,7 @@ impl QueryRequest {
         let given = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
         given
             .chain(self.limit.map(|limit| ("limit", limit.to_string())))
+            .chain(self.stale_ok.then(|| ("stale-ok", true.to_string())))
             .collect()
     }
 }
@@ -377,6 +400,9 @@ pub struct QueryAnswer {
     /// everything below, and nothing beyond.
     #[serde(default)]
     pub positions: BTreeMap<String, i64>,
+    /// Tasks for which a standby has answered, as `stale-ok` allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<Stale>,
     /// There is more; `after` of the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -393,4 +419,21 @@ pub struct StoreEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
     pub partition: i32,
+    /// Of the standby that says so, see [`Stale::lag`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+}
+
+/// An answer from a copy: committed changes of the task's stores up to some point, which may lie within a commit.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stale {
+    /// `SUBTOPOLOGY_PARTITION`.
+    pub task: String,
+    /// Where the standby lies.
+    pub node: String,
+    /// Changelog records that are known to be there and that it has not read.
+    pub lag: i64,
+    /// What it has read: `CHANGELOG-PARTITION` and the offset of the next record.
+    pub positions: BTreeMap<String, i64>,
 }

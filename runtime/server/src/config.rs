@@ -30,6 +30,8 @@ pub struct Config {
     pub cluster: String,
     /// Static member of the pipelines' groups; must differ between nodes of a cluster.
     pub node: String,
+    /// Where it stands; empty: nowhere in particular. Standbys go to other racks first.
+    pub rack: String,
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     /// `host:port` under which other nodes of the cluster reach `listen`; empty: as it is.
@@ -93,6 +95,7 @@ impl Default for Config {
         Self {
             cluster: "default".into(),
             node: "node-1".into(),
+            rack: String::new(),
             data_dir: PathBuf::from(".wasmill"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7700)),
             advertise: String::new(),

@@ -114,6 +114,7 @@ fn topology(middle: NodeKind) -> Topology {
         name: "figures".into(),
         guarantee: Guarantee::ExactlyOnce,
         max_task_idle_ms: 0,
+        standbys: 0,
         nodes,
         stores: vec![store],
         globals: Vec::new(),

@@ -31,6 +31,7 @@ mod restore;
 mod rows;
 mod run;
 mod stage;
+mod standby;
 mod swap;
 mod tables;
 mod task;
@@ -43,6 +44,7 @@ pub use metrics::{Metrics, NodeMetrics};
 pub use migrate::{MIGRATED_BYTES_MAX, Rewrite};
 pub use options::{Buffered, Options, Ran, Staged, TaskId, TaskIdError, To};
 pub use processor::Processor;
+pub use standby::Standby;
 pub use swap::Measured;
 pub use task::Task;
 

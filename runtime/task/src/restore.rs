@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use record::{Batch, BatchBuilder};
-use state::{Bytes, Layout, NO_TIME, join, split};
+use state::{Bytes, Layout, NO_TIME, Stores, join, split};
 
 use crate::call::enter;
 use crate::error::Error;
@@ -11,6 +11,49 @@ use crate::plan::Work;
 use crate::processor::{Failure, Now, Origin};
 use crate::task::Task;
 use crate::times;
+
+/// See [`Task::restore`]. `layouts`: of each store.
+pub(crate) fn take_rows(
+    stores: &mut Stores,
+    layouts: &[Option<Layout>],
+    store: usize,
+    rows: &Batch,
+    next: i64,
+) -> Result<(), Error> {
+    let timestamped = stores.spec(store)?.timestamped;
+    if let Some(layout) = layouts.get(store).copied().flatten() {
+        return take_windowed(stores, store, layout, rows, next);
+    }
+    let rows = rows.timestamps().iter().enumerate().filter_map(|(row, timestamp)| {
+        let value = rows.value(row).map(|value| match timestamped {
+            true => Bytes::from(join(*timestamp, value)),
+            false => Bytes::new(value),
+        });
+        Some((rows.key(row)?, value))
+    });
+    Ok(stores.restore(store, rows, next)?)
+}
+
+/// A changelog has the keys of Kafka Streams, in another order of their parts.
+fn take_windowed(stores: &mut Stores, store: usize, layout: Layout, rows: &Batch, next: i64) -> Result<(), Error> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in 0..rows.len() {
+        let mut key = Vec::new();
+        let read = rows.key(row).and_then(|key| layout.read_changelog(key));
+        let parts = read.ok_or_else(|| {
+            Error::State(state::Error::Storage {
+                doing: format!("restore store {store}"),
+                cause: "a key of the changelog is no windowed key".into(),
+            })
+        })?;
+        layout.write(&parts, &mut key);
+        keys.push(key);
+    }
+    let values = rows.timestamps().iter().enumerate();
+    let values = values.map(|(row, timestamp)| rows.value(row).map(|value| Bytes::from(join(*timestamp, value))));
+    let rows = keys.iter().map(Vec::as_slice).zip(values);
+    Ok(stores.restore(store, rows, next)?)
+}
 
 impl Task {
     /// The next changelog offset of a store; `None`: begin at the start.
@@ -26,39 +69,7 @@ impl Task {
     /// # Errors
     /// Those of the backend; [`Error::Contract`] for a store that is not there.
     pub fn restore(&mut self, store: usize, rows: &Batch, next: i64) -> Result<(), Error> {
-        let timestamped = self.context.stores.spec(store)?.timestamped;
-        if let Some(layout) = self.plan.layouts.get(store).copied().flatten() {
-            return self.restore_windowed(store, layout, rows, next);
-        }
-        let rows = rows.timestamps().iter().enumerate().filter_map(|(row, timestamp)| {
-            let value = rows.value(row).map(|value| match timestamped {
-                true => Bytes::from(join(*timestamp, value)),
-                false => Bytes::new(value),
-            });
-            Some((rows.key(row)?, value))
-        });
-        Ok(self.context.stores.restore(store, rows, next)?)
-    }
-
-    /// A changelog has the keys of Kafka Streams, in another order of their parts.
-    fn restore_windowed(&mut self, store: usize, layout: Layout, rows: &Batch, next: i64) -> Result<(), Error> {
-        let mut keys = Vec::with_capacity(rows.len());
-        for row in 0..rows.len() {
-            let mut key = Vec::new();
-            let read = rows.key(row).and_then(|key| layout.read_changelog(key));
-            let parts = read.ok_or_else(|| {
-                Error::State(state::Error::Storage {
-                    doing: format!("restore store {store}"),
-                    cause: "a key of the changelog is no windowed key".into(),
-                })
-            })?;
-            layout.write(&parts, &mut key);
-            keys.push(key);
-        }
-        let values = rows.timestamps().iter().enumerate();
-        let values = values.map(|(row, timestamp)| rows.value(row).map(|value| Bytes::from(join(*timestamp, value))));
-        let rows = keys.iter().map(Vec::as_slice).zip(values);
-        Ok(self.context.stores.restore(store, rows, next)?)
+        take_rows(&mut self.context.stores, &self.plan.layouts, store, rows, next)
     }
 
     /// Empties all stores, and forgets their offsets.

@@ -191,6 +191,7 @@ fn topology(topics: &[&str], on_error: OnError, dead_letters: bool) -> Topology 
         name: "p".into(),
         guarantee: Guarantee::ExactlyOnce,
         max_task_idle_ms: 0,
+        standbys: 0,
         nodes: vec![
             node("in", NodeKind::Source(source), None),
             Node {

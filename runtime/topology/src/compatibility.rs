@@ -91,6 +91,13 @@ pub fn compatibility(old: &Topology, new: &Topology) -> Vec<Change> {
         let ms = |t: &Topology| format!("{} ms", t.max_task_idle_ms);
         changes.push(Change::settings("`max-task-idle`", ms(old), ms(new)));
     }
+    if old.standbys != new.standbys {
+        changes.push(Change::settings(
+            "`standbys`",
+            old.standbys.to_string(),
+            new.standbys.to_string(),
+        ));
+    }
     let letters = |t: &Topology| {
         t.dead_letters
             .as_ref()

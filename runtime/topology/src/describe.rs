@@ -25,7 +25,12 @@ impl Topology {
             -1 => ", never waits for an input".to_string(),
             ms => format!(", waits {ms} ms for an input"),
         };
-        let _ = writeln!(out, "Pipeline {} ({guarantee}{waits})", self.name);
+        let standbys = match self.standbys {
+            0 => String::new(),
+            1 => ", 1 standby".to_string(),
+            count => format!(", {count} standbys"),
+        };
+        let _ = writeln!(out, "Pipeline {} ({guarantee}{waits}{standbys})", self.name);
         for sub in &self.sub_topologies {
             let _ = writeln!(out, "\nSub-topology {} reads {}", sub.id, sub.topics.join(", "));
             for (id, node) in sub

@@ -55,6 +55,9 @@ pub struct Topology {
     /// known to be there; -1: never.
     #[serde(default)]
     pub max_task_idle_ms: i64,
+    /// How many nodes keep a copy of each task's state besides the one that runs it.
+    #[serde(default)]
+    pub standbys: u32,
     /// In topological order; among independent nodes, in the order of the file.
     pub nodes: Vec<Node>,
     pub stores: Vec<Store>,

@@ -74,6 +74,7 @@ fn topology(nodes: Vec<Node>, stores: Vec<Store>) -> Topology {
         name: "p".into(),
         guarantee: Guarantee::ExactlyOnce,
         max_task_idle_ms: 0,
+        standbys: 0,
         nodes,
         stores,
         globals: Vec::new(),

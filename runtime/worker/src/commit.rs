@@ -429,7 +429,11 @@ impl Worker {
                 Record::Released(id, Some(released)) => {
                     self.released.insert(*id, released.task_epoch);
                 }
-                Record::Released(..) | Record::Version(..) | Record::Placement(..) | Record::Node(..) => {}
+                Record::Released(..)
+                | Record::Version(..)
+                | Record::Placement(..)
+                | Record::Standbys(..)
+                | Record::Node(..) => {}
             }
         }
         self.exchange_committed(records)?;

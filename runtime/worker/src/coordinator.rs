@@ -18,6 +18,7 @@ use broker::{
 use leader::Leader;
 use reader::Reader;
 use record::{BatchBuilder, TopicPartition};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use task::TaskId;
@@ -31,6 +32,11 @@ pub struct Options {
     pub run: Run,
     /// Every task of the pipeline in this run, in order.
     pub tasks: Vec<TaskId>,
+    /// Those of them that have stores, and how many standbys each is to have.
+    pub stateful: BTreeSet<TaskId>,
+    pub standbys: usize,
+    /// Whether this node keeps standbys where the placement says so, see [`Coordinator::set_warm`].
+    pub follows: bool,
     pub address: Option<String>,
     pub rack: Option<String>,
     pub session_timeout: Duration,
@@ -55,6 +61,9 @@ impl Options {
             node: node.to_owned(),
             run,
             tasks,
+            stateful: BTreeSet::new(),
+            standbys: 0,
+            follows: false,
             address: None,
             rack: None,
             session_timeout: Duration::from_secs(6),
@@ -98,6 +107,7 @@ pub struct Coordinator {
     reader: Reader,
     writer: Option<Box<dyn Producer>>,
     state: NodeState,
+    warm: Vec<String>,
     /// Offset of the own record written last; nothing is written before it was read back.
     written: i64,
     /// Since when the own record is not what it should be.
@@ -133,6 +143,7 @@ impl Coordinator {
             member,
             writer: None,
             state: NodeState::Ready,
+            warm: Vec::new(),
             written: -1,
             unpublished_since: None,
             leader: None,
@@ -192,6 +203,13 @@ impl Coordinator {
         self.state = NodeState::Leaving;
     }
 
+    /// Says which standbys of this node lack little. The record is written anew when that changes.
+    pub fn set_warm(&mut self, warm: &BTreeSet<TaskId>) {
+        if warm.len() != self.warm.len() || !warm.iter().zip(&self.warm).all(|(id, known)| id.to_string() == *known) {
+            self.warm = warm.iter().map(TaskId::to_string).collect();
+        }
+    }
+
     /// Leaves the group at once.
     ///
     /// # Errors
@@ -218,8 +236,8 @@ impl Coordinator {
             threads: advancing.map(|t| t.id.clone()).collect(),
             address: self.options.address.clone(),
             rack: self.options.rack.clone(),
-            restored: Default::default(),
-            warm: Vec::new(),
+            follows: self.options.follows,
+            warm: self.warm.clone(),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! [`Worker`] owns a data consumer, a producer, a reader of control and placement records, and tasks; it is advanced
 //! by [`Worker::poll`] and waits only inside broker calls. It reads no clock and draws no randomness of its own.
-//! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s, reading its global tables is [`globals`]'; threads, REST and
+//! A node's part besides running tasks (membership, planning, its own record) is [`coordinator`]'s, reading its global tables is
+//! [`globals`]', keeping copies of tasks that run elsewhere [`standby`]'s; threads, REST and
 //! everything that holds several pipelines are `server`'s.
 
 #![allow(
@@ -17,6 +18,7 @@ pub mod metadata;
 pub mod mutant;
 pub mod placement;
 pub mod stamp;
+pub mod standby;
 pub mod swap;
 
 mod opening;
@@ -37,7 +39,8 @@ pub mod coordinator;
 pub mod plan;
 
 pub use options::{
-    Error, MakeError, Now, Options, PositionCommitter, Prepare, Processors, Progress, Random, Stop, TaskFactory,
+    Error, MakeError, Now, Options, PositionCommitter, Prepare, Processors, Progress, Random, Stop, TOMBSTONES_MS,
+    TaskFactory,
 };
 pub use status::{Counters, Status, SwapProgress, TaskSnapshot, TaskState, TaskStatus, WorkerPhase};
 pub use worker::Worker;

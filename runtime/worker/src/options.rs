@@ -12,6 +12,9 @@ use std::sync::Arc;
 use task::{Processor, Task, TaskId};
 use topology::{Guarantee, NodeId};
 
+/// The changelogs' `delete.retention.ms`: a week.
+pub const TOMBSTONES_MS: i64 = 7 * 24 * 3_600_000;
+
 /// The clocks as the caller reads them, in milliseconds: `monotonic_ms` from any start, `wall_ms` since 1970 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -213,7 +216,7 @@ impl Options {
             idle_commit_ms: 12 * 3_600_000,
             leave_ms_max: 30_000,
             stamp_interval_ms: 60_000,
-            tombstones_ms: 7 * 24 * 3_600_000,
+            tombstones_ms: TOMBSTONES_MS,
             rejected_per_commit_max: 100,
             session_timeout_ms: 10_000,
             random,

@@ -1,15 +1,15 @@
 //! Records of a pipeline's placement topic (`<pipeline>-placement`, one partition, compacted) and what follows from
 //! them.
 //!
-//! Keys are `p:<task>`, `s:<task>`, `r:<task>`, `v:<task>` and `h:<node>`, values compact JSON. The leader's coordinator
-//! writes `p:`, each node's coordinator `h:`, stream threads `s:`, `r:` and `v:` (design §9, §11). [`View`] is what a reader knows after
+//! Keys are `p:<task>`, `b:<task>`, `s:<task>`, `r:<task>`, `v:<task>` and `h:<node>`, values compact JSON. The leader's
+//! coordinator writes `p:` and `b:`, each node's coordinator `h:`, stream threads `s:`, `r:` and `v:` (design §9, §11). [`View`] is what a reader knows after
 //! reading up to some offset; [`View::start`] decides by it whether a thread may start a task.
 
 use crate::control::Run;
 use crate::swap::Report;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use task::TaskId;
 
@@ -36,6 +36,7 @@ pub fn leader_id(pipeline: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     Placement(TaskId),
+    Standbys(TaskId),
     Started(TaskId),
     Released(TaskId),
     Version(TaskId),
@@ -46,6 +47,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Placement(task) => write!(f, "p:{task}"),
+            Self::Standbys(task) => write!(f, "b:{task}"),
             Self::Started(task) => write!(f, "s:{task}"),
             Self::Released(task) => write!(f, "r:{task}"),
             Self::Version(task) => write!(f, "v:{task}"),
@@ -60,6 +62,7 @@ impl Key {
         let (kind, name) = std::str::from_utf8(key).ok()?.split_once(':')?;
         match kind {
             "p" => Some(Self::Placement(name.parse().ok()?)),
+            "b" => Some(Self::Standbys(name.parse().ok()?)),
             "s" => Some(Self::Started(name.parse().ok()?)),
             "r" => Some(Self::Released(name.parse().ok()?)),
             "v" => Some(Self::Version(name.parse().ok()?)),
@@ -84,6 +87,15 @@ pub struct Placement {
     /// Transactional ids that `owner` fences before it starts. `owner` itself may be among them and is skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<String>,
+}
+
+/// `b:<task>`: who keeps a copy of its state. Nothing depends on it but how soon the task runs elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standbys {
+    #[serde(flatten)]
+    pub run: Run,
+    /// Nodes that follow the changelogs of its stores.
+    pub nodes: Vec<String>,
 }
 
 /// `s:<task>`: the owner of this task epoch fenced whom it had to, and processes.
@@ -126,10 +138,10 @@ pub struct Node {
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<String>,
-    /// Per task held here: next changelog offset of each store, in the task's order.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub restored: BTreeMap<String, Vec<i64>>,
-    /// Tasks whose state lies here without being run here.
+    /// Whether it follows changelogs where the placement says so: a task moves to it for balance only when it is warm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// Standbys here that lack little of their task's state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warm: Vec<String>,
 }
@@ -138,6 +150,7 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     Placement(TaskId, Option<Placement>),
+    Standbys(TaskId, Option<Standbys>),
     Started(TaskId, Option<Started>),
     Released(TaskId, Option<Released>),
     Version(TaskId, Option<Report>),
@@ -148,6 +161,7 @@ impl Record {
     pub fn key(&self) -> Key {
         match self {
             Self::Placement(task, _) => Key::Placement(*task),
+            Self::Standbys(task, _) => Key::Standbys(*task),
             Self::Started(task, _) => Key::Started(*task),
             Self::Released(task, _) => Key::Released(*task),
             Self::Version(task, _) => Key::Version(*task),
@@ -165,6 +179,7 @@ impl Record {
         }
         let value = match self {
             Self::Placement(_, v) => json(v.as_ref()),
+            Self::Standbys(_, v) => json(v.as_ref()),
             Self::Started(_, v) => json(v.as_ref()),
             Self::Released(_, v) => json(v.as_ref()),
             Self::Version(_, v) => json(v.as_ref()),
@@ -184,6 +199,7 @@ impl Record {
         Ok(match Key::decode(key) {
             None => None,
             Some(Key::Placement(task)) => Some(Self::Placement(task, json(value)?)),
+            Some(Key::Standbys(task)) => Some(Self::Standbys(task, json(value)?)),
             Some(Key::Started(task)) => Some(Self::Started(task, json(value)?)),
             Some(Key::Released(task)) => Some(Self::Released(task, json(value)?)),
             Some(Key::Version(task)) => Some(Self::Version(task, json(value)?)),
@@ -198,6 +214,7 @@ pub struct TaskRecords {
     pub placement: Option<Placement>,
     /// Offset of `placement` on the topic: a fencing counts for it only when it began after this was read.
     pub placement_offset: i64,
+    pub standbys: Option<Standbys>,
     pub started: Option<Started>,
     pub released: Option<Released>,
     /// What the task said of a swap last.
@@ -235,6 +252,7 @@ impl View {
                 task.placement = placement;
                 task.placement_offset = offset;
             }
+            Some(Record::Standbys(task, standbys)) => self.tasks.entry(task).or_default().standbys = standbys,
             Some(Record::Started(task, started)) => self.tasks.entry(task).or_default().started = started,
             Some(Record::Released(task, released)) => self.tasks.entry(task).or_default().released = released,
             Some(Record::Version(task, report)) => self.tasks.entry(task).or_default().version = report,
@@ -251,6 +269,29 @@ impl View {
     /// The placement of `task` in `run`, if there is one.
     pub fn placement(&self, run: Run, task: TaskId) -> Option<&Placement> {
         self.tasks.get(&task)?.placement.as_ref().filter(|p| p.run == run)
+    }
+
+    /// Nodes that are to follow the changelogs of `task` in `run`.
+    pub fn standbys(&self, run: Run, task: TaskId) -> &[String] {
+        let records = self.tasks.get(&task).and_then(|records| records.standbys.as_ref());
+        records.filter(|s| s.run == run).map_or(&[], |s| &s.nodes)
+    }
+
+    /// The node that lists `thread`.
+    pub fn node_of(&self, thread: &str) -> Option<&str> {
+        let mut nodes = self.nodes.iter();
+        let lists = |(_, node): &(&String, &Node)| node.threads.iter().any(|t| t == thread);
+        nodes.find(lists).map(|(name, _)| name.as_str())
+    }
+
+    /// Tasks that `node` is to keep a copy of in `run`: not those that one of its threads runs.
+    pub fn followed(&self, run: Run, node: &str) -> BTreeSet<TaskId> {
+        let copies = |task: &&TaskId| {
+            let owner = self.placement(run, **task).map(|p| p.owner.as_str());
+            self.standbys(run, **task).iter().any(|name| name == node)
+                && owner.and_then(|owner| self.node_of(owner)) != Some(node)
+        };
+        self.tasks.keys().filter(copies).copied().collect()
     }
 
     /// Tasks that `thread` owns in `run`.

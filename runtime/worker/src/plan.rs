@@ -1,12 +1,17 @@
 //! Who runs what: observed facts in, placements out (design §9). No I/O, no clock, no memory.
 //!
-//! The plan is sticky and balances the number of tasks over the threads of nodes that said ready. Weights, standbys
-//! and racks have no say yet; they would enter as more [`Facts`]. Fencing the dead before the facts are read, and
-//! publishing, is the `coordinator`'s.
+//! The plan is sticky and balances the number of tasks over the threads of nodes that said ready (`load`). A task that
+//! needs a new owner goes where its state is followed, and one that moves for balance waits until it is (`standbys`).
+//! Fencing the dead before the facts are read, and publishing, is the `coordinator`'s.
+
+mod load;
+mod standbys;
 
 use crate::control::Run;
 use crate::mutant::{self, Mutant};
-use crate::placement::{NodeState, Placement, TaskRecords, View};
+use crate::placement::{Placement, Standbys, TaskRecords, View};
+use load::Load;
+use standbys::Places;
 use std::collections::{BTreeMap, BTreeSet};
 use task::TaskId;
 
@@ -16,6 +21,10 @@ pub struct Facts<'a> {
     pub run: Run,
     /// Every task of the run, in order.
     pub tasks: &'a [TaskId],
+    /// Those of them that have stores: only they have standbys.
+    pub stateful: &'a BTreeSet<TaskId>,
+    /// How many each of those is to have.
+    pub standbys: usize,
     pub view: &'a View,
     /// Nodes that the group knows now.
     pub live: &'a BTreeSet<String>,
@@ -27,13 +36,14 @@ pub struct Facts<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub placements: Vec<(TaskId, Placement)>,
+    pub standbys: Vec<(TaskId, Standbys)>,
     /// Nodes whose `h:` record is to be deleted: the group does not know them any more.
     pub gone: Vec<String>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.placements.is_empty() && self.gone.is_empty()
+        self.placements.is_empty() && self.standbys.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -71,19 +81,20 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         .filter(|n| !facts.live.contains(*n))
         .cloned()
         .collect();
-    let mut load = Load::of(facts);
-    if load.tasks.is_empty() {
+    let places = Places::of(facts);
+    let mut load = Load::of(facts, &places);
+    if load.is_empty() {
         // Nobody can take a task: what is placed stays until somebody says ready.
         return Plan {
-            placements: Vec::new(),
             gone,
+            ..Plan::default()
         };
     }
     let none = TaskRecords::default();
     let (mut placements, mut movable) = (BTreeMap::new(), Vec::new());
     for task in facts.tasks {
         let records = facts.view.tasks.get(task).unwrap_or(&none);
-        match judge(facts, records, &alive) {
+        match judge(facts, records, &alive, &places) {
             Verdict::Stays => {}
             Verdict::MayMove => movable.push(*task),
             Verdict::Needs {
@@ -93,7 +104,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
                 suspects,
                 wishes,
             } => {
-                let owner = owner.unwrap_or_else(|| load.choose(&wishes));
+                let owner = owner.unwrap_or_else(|| load.choose(&wishes, |thread| places.distance(*task, thread)));
                 load.add(&owner, *task);
                 let previous = previous.filter(|p| *p != owner);
                 placements.insert(
@@ -109,7 +120,10 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
             }
         }
     }
-    for (task, from, to) in load.even_out(&movable) {
+    let moves = load.even_out(&movable, places.warm_ups_left(), |task, from, to| {
+        places.reach(task, from, to)
+    });
+    for (task, from, to) in moves.at_once {
         let Some(current) = facts.view.placement(facts.run, task) else {
             continue;
         };
@@ -122,8 +136,10 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         };
         placements.insert(task, placement);
     }
+    let standbys = places.standbys(&placements, &moves.warm_ups);
     Plan {
         placements: placements.into_iter().collect(),
+        standbys,
         gone,
     }
 }
@@ -144,7 +160,7 @@ enum Verdict {
 }
 
 /// The rules of design §9 for one task.
-fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> Verdict {
+fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>, places: &Places<'_>) -> Verdict {
     let Some(current) = records.placement.as_ref().filter(|p| p.run == facts.run) else {
         return Verdict::Needs {
             epoch: 1,
@@ -157,7 +173,7 @@ fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> 
     let confirmed = records.started_for(current);
     let owner_lives = alive.contains(&current.owner);
     if owner_lives && confirmed {
-        if ready(facts, &current.owner) {
+        if places.node_of(&current.owner).is_some() {
             return Verdict::MayMove;
         }
         let previous = Some(current.owner.clone());
@@ -200,87 +216,6 @@ fn judge(facts: &Facts<'_>, records: &TaskRecords, alive: &BTreeSet<String>) -> 
         wishes: previous.iter().cloned().collect(),
         previous,
         suspects: suspects.into_iter().collect(),
-    }
-}
-
-/// Whether the node of a thread takes tasks.
-fn ready(facts: &Facts<'_>, thread: &str) -> bool {
-    let lists = |(name, node): (&String, &crate::placement::Node)| {
-        facts.live.contains(name)
-            && node.run == facts.run
-            && node.state == NodeState::Ready
-            && node.threads.iter().any(|t| t == thread)
-    };
-    facts.view.nodes.iter().any(lists)
-}
-
-/// Tasks of each thread that takes tasks.
-struct Load {
-    tasks: BTreeMap<String, Vec<TaskId>>,
-}
-
-impl Load {
-    /// Every ready thread, with the tasks that are placed on it and live there.
-    fn of(facts: &Facts<'_>) -> Self {
-        let alive = live_threads(facts.run, facts.view, facts.live);
-        let mut tasks: BTreeMap<String, Vec<TaskId>> = alive
-            .into_iter()
-            .filter(|t| ready(facts, t))
-            .map(|t| (t, Vec::new()))
-            .collect();
-        for task in facts.tasks {
-            let owner = facts.view.placement(facts.run, *task).map(|p| p.owner.as_str());
-            if let Some(mine) = owner.and_then(|o| tasks.get_mut(o)) {
-                mine.push(*task);
-            }
-        }
-        Self { tasks }
-    }
-
-    fn least(&self) -> Option<(&String, usize)> {
-        self.tasks
-            .iter()
-            .map(|(t, tasks)| (t, tasks.len()))
-            .min_by_key(|(_, n)| *n)
-    }
-
-    fn choose(&self, wishes: &[String]) -> String {
-        let wished = wishes.iter().find(|w| self.tasks.contains_key(*w));
-        wished.or(self.least().map(|(t, _)| t)).cloned().unwrap_or_default()
-    }
-
-    fn add(&mut self, thread: &str, task: TaskId) {
-        if let Some(tasks) = self.tasks.get_mut(thread)
-            && !tasks.contains(&task)
-        {
-            tasks.push(task);
-        }
-    }
-
-    /// The fewest moves of `movable` tasks after which no thread has two more than another, if they allow it.
-    fn even_out(&mut self, movable: &[TaskId]) -> Vec<(TaskId, String, String)> {
-        let (mut moves, mut free): (Vec<_>, BTreeSet<TaskId>) = (Vec::new(), movable.iter().copied().collect());
-        // Each round moves one task for good, so there are at most as many as tasks.
-        for _ in 0..movable.len() {
-            let Some((to, low)) = self.least().map(|(t, n)| (t.clone(), n)) else {
-                break;
-            };
-            let from = self.tasks.iter().filter(|(_, tasks)| tasks.len() > low + 1);
-            let richest = from.filter_map(|(t, tasks)| {
-                let last = tasks.iter().rev().find(|task| free.contains(*task))?;
-                Some((tasks.len(), t.clone(), *last))
-            });
-            let Some((_, from, task)) = richest.max_by_key(|(n, _, _)| *n) else {
-                break;
-            };
-            free.remove(&task);
-            if let Some(tasks) = self.tasks.get_mut(&from) {
-                tasks.retain(|t| *t != task);
-            }
-            self.add(&to, task);
-            moves.push((task, from, to));
-        }
-        moves
     }
 }
 

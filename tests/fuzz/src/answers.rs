@@ -448,6 +448,7 @@ fn topology(module: &Module) -> Topology {
         name: "fuzzed".into(),
         guarantee: Guarantee::ExactlyOnce,
         max_task_idle_ms: 0,
+        standbys: 0,
         nodes: vec![
             node("in", NodeKind::Source(source), None),
             node("tiny", NodeKind::Module(step), Some(0)),

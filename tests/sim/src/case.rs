@@ -20,6 +20,8 @@ pub struct Case {
     pub stalls: bool,
     /// The pipeline's epoch is raised in the end, with nodes cut off that still run the old one.
     pub redeployed: bool,
+    /// So many copies of each task with state are kept on other nodes, and tasks move to warm ones.
+    pub standbys: Option<usize>,
     /// So many swaps are begun.
     pub swaps: u32,
     /// All of this kind, and a quiet world.
@@ -54,6 +56,7 @@ impl Case {
             embedded: seed % 16 == 5,
             stalls: !at_least_once && seed % 5 == 3,
             redeployed: !at_least_once && seed % 7 == 2,
+            standbys: (seed % 4 >= 2 && !seed.is_multiple_of(3)).then_some((seed / 12 % 2) as usize),
             swaps: if swaps || seed % 3 == 1 { 3 } else { 0 },
             only: None,
             rebalances: seed % 6 == 4,

@@ -27,7 +27,17 @@ pub fn at_rest(settings: &Settings, nodes: &mut [Node]) -> bool {
         let last = world.rows(&p.topic, p.partition).last().map_or(-1, |r| r.offset);
         world.committed(PIPELINE, &p).is_some_and(|at| at > last)
     });
-    done && settings.tasks.iter().all(|task| holder(nodes, *task).is_some())
+    done && settings.tasks.iter().all(|task| holder(nodes, *task).is_some()) && copies_at_rest(settings, nodes)
+}
+
+/// As many copies as there can be, with all that there is.
+fn copies_at_rest(settings: &Settings, nodes: &[Node]) -> bool {
+    let Some(standbys) = settings.standbys else { return true };
+    let copies = nodes.iter().flat_map(|n| &n.process).map(|process| {
+        let copies = process.shelf.snapshots(|_| true).unwrap();
+        copies.iter().filter(|copy| copy.lag == 0).count()
+    });
+    copies.sum::<usize>() == settings.stateful().len() * standbys.min(nodes.len() - 1)
 }
 
 /// The node that runs a task.
@@ -191,16 +201,26 @@ fn stores(settings: &Settings, nodes: &mut [Node]) -> Result<(), String> {
             restored
                 .map_err(|e| e.to_string())
                 .and_then(|()| replica.flush_state().map_err(|e| e.to_string()))?;
-            if memory.entries(store) != scratch.entries(store) {
-                return Err(format!(
-                    "store {store} of task {task} differs from its changelog {changelog}:\n  {:?}\n  {:?}",
-                    memory.entries(store),
-                    scratch.entries(store)
-                ));
+            let others = nodes.iter().filter(|node| copies(node, *task));
+            let copies = others.filter_map(|node| Some((node.name.as_str(), node.disk.memory(*task)?)));
+            for (place, memory) in copies.chain([("its owner", memory.clone())]) {
+                if memory.entries(store) != scratch.entries(store) {
+                    return Err(format!(
+                        "store {store} of task {task} at {place} differs from its changelog {changelog}:\n  {:?}\n  {:?}",
+                        memory.entries(store),
+                        scratch.entries(store)
+                    ));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Whether a copy of the task lies there; what it has read is in its backend after this.
+fn copies(node: &Node, task: task::TaskId) -> bool {
+    let shelf = node.process.as_ref().map(|process| &process.shelf);
+    shelf.is_some_and(|shelf| !shelf.snapshots(|id| id == task).unwrap().is_empty())
 }
 
 /// Whether the task runs there; what it has committed is in its backend after this.

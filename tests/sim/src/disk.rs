@@ -9,10 +9,11 @@ use state::memory::Memory;
 use state::{Backend, Bounds, Changes, Error, GlobalTable, Snapshot};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use task::{Processor, Task, TaskId};
+use task::{Processor, Standby, Task, TaskId};
 use topology::{NodeKind, Topology};
 use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
+use worker::standby::{Lease, Shelf, Source};
 use worker::swap::Versions;
 use worker::{MakeError, Prepare, Processors, TaskFactory};
 
@@ -49,6 +50,33 @@ impl Disk {
         }
     }
 
+    fn open(&self, id: TaskId, lease: Option<Lease>) -> Result<Open, MakeError> {
+        let mut disk = self.0.lock().unwrap();
+        let directory = disk.entry(id).or_default();
+        if directory.open {
+            return Err(MakeError {
+                again: true,
+                cause: "another thread holds the directory".into(),
+            });
+        }
+        directory.open = true;
+        Ok(Open {
+            memory: directory.memory.clone(),
+            unread: None,
+            disk: self.clone(),
+            task: id,
+            _lease: lease,
+        })
+    }
+
+    fn stamp(&self, id: TaskId) -> Option<Stamp> {
+        self.0.lock().unwrap().get(&id).and_then(|d| d.stamp.clone())
+    }
+
+    fn set_stamp(&self, id: TaskId, stamp: Option<&Stamp>) {
+        self.0.lock().unwrap().entry(id).or_default().stamp = stamp.cloned();
+    }
+
     pub fn memory(&self, task: TaskId) -> Option<Memory> {
         self.0.lock().unwrap().get(&task).map(|d| d.memory.clone())
     }
@@ -68,6 +96,8 @@ struct Open {
     unread: Option<usize>,
     disk: Disk,
     task: TaskId,
+    /// Of a task: no standby opens it meanwhile.
+    _lease: Option<Lease>,
 }
 
 impl Drop for Open {
@@ -123,6 +153,7 @@ impl Backend for Open {
 /// Makes tasks of the simulated pipeline on a disk.
 pub struct Factory {
     pub disk: Disk,
+    pub shelf: Arc<Shelf>,
     pub topology: Arc<Topology>,
     pub world: World,
     pub dice: Dice,
@@ -203,28 +234,12 @@ pub fn make(
 
 impl TaskFactory for Factory {
     fn make(&mut self, id: TaskId, _: &PipelineRecord, versions: &Versions) -> Result<Task, MakeError> {
-        let memory = {
-            let mut disk = self.disk.0.lock().unwrap();
-            let directory = disk.entry(id).or_default();
-            if directory.open {
-                return Err(MakeError {
-                    again: true,
-                    cause: "another thread holds the directory".into(),
-                });
-            }
-            directory.open = true;
-            directory.memory.clone()
-        };
-        let unread = match self.broken {
+        let lease = self.shelf.lease(id)?;
+        let mut backend = Box::new(self.disk.open(id, Some(lease))?);
+        backend.unread = match self.broken {
             Some(Broken::TimesUnread) => times_store(&self.topology, id),
             None => None,
         };
-        let backend = Box::new(Open {
-            memory,
-            unread,
-            disk: self.disk.clone(),
-            task: id,
-        });
         let code = Code::of(versions);
         let processors = processors(&self.topology, id, code, &self.dice, self.moody);
         make(&self.topology, &self.world, id, processors, backend).map_err(|cause| MakeError { again: false, cause })
@@ -247,16 +262,52 @@ impl TaskFactory for Factory {
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {
-        let sub = &self.topology.sub_topologies[id.sub_topology as usize];
-        sub.stores.iter().map(|s| self.topology.stores[*s].schema).collect()
+        schemas(&self.topology, id)
     }
 
     fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
-        Ok(self.disk.0.lock().unwrap().get(&id).and_then(|d| d.stamp.clone()))
+        Ok(self.disk.stamp(id))
     }
 
     fn set_stamp(&mut self, id: TaskId, stamp: Option<&Stamp>) -> Result<(), MakeError> {
-        self.disk.0.lock().unwrap().entry(id).or_default().stamp = stamp.cloned();
+        self.disk.set_stamp(id, stamp);
+        Ok(())
+    }
+}
+
+fn schemas(topology: &Topology, id: TaskId) -> Vec<u32> {
+    let sub = &topology.sub_topologies[id.sub_topology as usize];
+    sub.stores.iter().map(|s| topology.stores[*s].schema).collect()
+}
+
+/// Opens standbys on a disk.
+pub struct Copies {
+    pub disk: Disk,
+    pub topology: Arc<Topology>,
+}
+
+impl Source for Copies {
+    fn make(&mut self, id: TaskId) -> Result<Standby, MakeError> {
+        let backend = Box::new(self.disk.open(id, None)?);
+        let standby = Standby::new(&self.topology, id, backend);
+        standby.map_err(|e| MakeError {
+            again: false,
+            cause: e.to_string(),
+        })
+    }
+
+    fn forget(&mut self, _: TaskId) {}
+
+    fn schemas(&self, id: TaskId) -> Vec<u32> {
+        schemas(&self.topology, id)
+    }
+
+    fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
+        Ok(self.disk.stamp(id))
+    }
+
+    fn set_stamp(&mut self, id: TaskId, stamp: Option<&Stamp>) -> Result<(), MakeError> {
+        self.disk.set_stamp(id, stamp);
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
 //! A node: a disk that stays, and a process (coordinator and stream threads) that comes and goes.
 
 use crate::dice::Dice;
-use crate::disk::{Broken, Disk, Factory};
+use crate::disk::{Broken, Copies, Disk, Factory};
 use crate::pipeline::PIPELINE;
 use crate::world::World;
 use broker::{Broker, CommittedOffset};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use task::TaskId;
@@ -13,6 +14,7 @@ use worker::control::Run;
 use worker::coordinator::{self, Coordinator, Thread};
 use worker::crash::{CrashPoint, Steps};
 use worker::mutant::Mutant;
+use worker::standby::{self, Follower, Shelf};
 use worker::swap::Ballot;
 use worker::{Now, Options, PositionCommitter, Progress, Stop, Worker, placement};
 
@@ -79,6 +81,16 @@ pub struct Settings {
     pub mutant: Option<Mutant>,
     pub broken: Option<Broken>,
     pub threads: u32,
+    /// Of each task with stores; `None`: nodes keep no copies, and tasks move to cold ones.
+    pub standbys: Option<usize>,
+}
+
+impl Settings {
+    /// Tasks with stores.
+    pub fn stateful(&self) -> BTreeSet<TaskId> {
+        let has_stores = |id: &&TaskId| !self.topology.sub_topologies[id.sub_topology as usize].stores.is_empty();
+        self.tasks.iter().filter(has_stores).copied().collect()
+    }
 }
 
 /// At-least-once positions go through the node's member.
@@ -119,6 +131,10 @@ pub struct Process {
     /// Those that ended in a bounce: the node lists them until the process ends, as `server` does.
     ended: Vec<Thread>,
     ballot: Ballot,
+    /// Copies of tasks that run on other nodes.
+    pub shelf: Arc<Shelf>,
+    follower: Follower,
+    copies: Copies,
     /// At the last poll the node's own record stood on the topic, and where the node leads, no fencing was under way.
     pub settled: bool,
     stopping: bool,
@@ -156,10 +172,28 @@ impl Node {
         options.unpublished_ms_max = 3_000;
         options.live_every_ms = 20;
         options.mutant = settings.mutant;
+        if let Some(standbys) = settings.standbys {
+            options.stateful = settings.stateful();
+            options.standbys = standbys;
+            options.follows = true;
+        }
         let coordinator = Coordinator::new(Arc::clone(&broker), options).expect("a member is made without a call");
         let coordinator = Arc::new(Mutex::new(coordinator));
         let confirmed_ago = Arc::new(Mutex::new(None));
+        let shelf = Arc::<Shelf>::default();
+        let following = standby::Options {
+            incarnation: settings.run.incarnation,
+            client_id: format!("{}-standbys", self.name),
+            queue_bytes_max: 1 << 20,
+            tombstones_ms: worker::TOMBSTONES_MS,
+        };
         let mut process = Process {
+            follower: Follower::new(Arc::clone(&broker), Arc::clone(&shelf), following),
+            copies: Copies {
+                disk: self.disk.clone(),
+                topology: Arc::clone(&settings.topology),
+            },
+            shelf,
             coordinator,
             confirmed_ago,
             threads: Vec::new(),
@@ -206,6 +240,7 @@ impl Node {
         }
         let factory = Factory {
             disk: self.disk.clone(),
+            shelf: Arc::clone(&process.shelf),
             topology: Arc::clone(&settings.topology),
             world: settings.world.clone(),
             dice,
@@ -248,6 +283,23 @@ impl Node {
             // Another process is this node now; this one ends.
             Err(_) => self.crash(),
         }
+    }
+
+    /// The thread of the standbys, by what the coordinator has read.
+    pub fn poll_follower(&mut self, settings: &Settings, now: i64) {
+        let Some(process) = &mut self.process else { return };
+        let now = Now {
+            monotonic_ms: now,
+            wall_ms: now,
+        };
+        let mut coordinator = process.coordinator.lock().unwrap();
+        let wanted = coordinator.view().followed(settings.run, &self.name);
+        let (follower, copies) = (&mut process.follower, &mut process.copies);
+        if follower.poll(&wanted, copies, now, Duration::ZERO).is_err() {
+            follower.reset(copies, now);
+        }
+        let warm = follower.progress(now).into_iter().filter(|copy| copy.warm);
+        coordinator.set_warm(&warm.map(|copy| copy.task).collect());
     }
 
     pub fn poll_thread(&mut self, settings: &Settings, n: usize, now: i64, moody: f64) {

@@ -114,6 +114,7 @@ pub fn topology(guarantee: Guarantee, emit: Emit) -> Topology {
         name: PIPELINE.into(),
         guarantee,
         max_task_idle_ms: 0,
+        standbys: 0,
         nodes: nodes.into_iter().map(node).collect(),
         stores: vec![
             store("split-seen", StoreKind::KeyValue, Format::Bytes, Emit::EveryUpdate),

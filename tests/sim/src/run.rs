@@ -135,6 +135,7 @@ impl Scene {
             mutant: case.mutant,
             broken: case.broken,
             threads: case.threads,
+            standbys: case.standbys,
         };
         prepare(&settings);
         if let Some(drawn) = &mut drawn {
@@ -200,7 +201,10 @@ impl Scene {
         let Some(node) = self.nodes.get_mut(n).filter(|n| now >= n.frozen_until) else {
             return;
         };
-        match dice.below(self.case.threads as usize + 1) {
+        let follower = usize::from(self.case.standbys.is_some());
+        let threads = self.case.threads as usize;
+        match dice.below(threads + 1 + follower) {
+            t if t > threads => node.poll_follower(&self.settings, now),
             0 => node.poll_coordinator(now),
             t if now < node.stalled_until[t - 1] => {}
             t => node.poll_thread(&self.settings, t - 1, now, self.moody),
@@ -356,6 +360,9 @@ impl Scene {
                 }
                 if node.stale_turns == 0 {
                     node.poll_coordinator(now);
+                    if self.case.standbys.is_some() {
+                        node.poll_follower(&self.settings, now);
+                    }
                 }
                 node.stale_turns = node.stale_turns.saturating_sub(1);
                 for t in 0..self.case.threads as usize {

@@ -21,6 +21,9 @@ pub struct QueryArgs {
     /// Only an answer that reflects the store's input up to there, not included: TOPIC-PARTITION:OFFSET (repeatable)
     #[arg(long, value_name = "POSITION")]
     pub at_least: Vec<String>,
+    /// Where the node that runs a task does not answer, take what a standby knows; how far that is behind is told
+    #[arg(long, conflicts_with = "at_least")]
+    pub stale_ok: bool,
     /// Entries at most; 0 = all
     #[arg(long, default_value_t = 100)]
     pub limit: usize,

@@ -51,14 +51,26 @@ fn fetch(client: &Client, args: &QueryArgs) -> Result<Vec<StoreEntry>> {
         prefix: args.prefix.clone(),
         lower: args.lower.clone(),
         upper: args.upper.clone(),
+        stale_ok: args.stale_ok,
         at_least: (!args.at_least.is_empty()).then(|| args.at_least.join(",")),
         ..QueryRequest::default()
     };
     let mut entries: Vec<StoreEntry> = Vec::new();
+    // Tasks whose standby was named.
+    let mut told: Vec<String> = Vec::new();
     loop {
         request.limit = Some(PAGE.min(limit - entries.len()));
         let answer: QueryAnswer = client.get(&path, &request.words())?;
         entries.extend(answer.entries);
+        for stale in answer.stale {
+            if !told.contains(&stale.task) {
+                show::say(&format!(
+                    "task {}: from the standby on node {}, which lacks {} changelog records",
+                    stale.task, stale.node, stale.lag
+                ));
+                told.push(stale.task);
+            }
+        }
         request.after = answer.next;
         if request.after.is_none() || entries.len() >= limit {
             return Ok(entries);

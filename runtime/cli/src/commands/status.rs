@@ -5,7 +5,7 @@ use crate::args::{Global, StatusArgs};
 use crate::client::Client;
 use crate::show;
 use anyhow::Result;
-use server::api::{Status, Task};
+use server::api::{Pipeline, Status, Task};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -90,6 +90,7 @@ fn text(status: &Status, rates: Option<&BTreeMap<String, f64>>) {
                 pipeline.name, table.name, table.state, table.topic, table.read.records, table.read.total
             ));
         }
+        standbys(pipeline);
         let interesting = |task: &&Task| task.state != "running" || task.reason.is_some();
         for task in pipeline.tasks.iter().filter(interesting) {
             let restored = task
@@ -112,6 +113,26 @@ fn text(status: &Status, rates: Option<&BTreeMap<String, f64>>) {
         }
         for problem in &pipeline.problems {
             show::line(&format!("\n{}: {problem}", pipeline.name));
+        }
+    }
+}
+
+/// One line for all, and those that failed.
+fn standbys(pipeline: &Pipeline) {
+    let standbys = &pipeline.standbys;
+    if standbys.is_empty() {
+        return;
+    }
+    let following = standbys.iter().filter(|standby| standby.state == "following").count();
+    let lag: i64 = standbys.iter().filter_map(|standby| standby.lag).sum();
+    show::line(&format!(
+        "\n{} standbys here: {}, {following} following, lag {lag}",
+        pipeline.name,
+        standbys.len()
+    ));
+    for standby in standbys {
+        for line in standby.reason.iter().flat_map(|reason| reason.lines()) {
+            show::line(&format!("  standby {}: {line}", standby.task));
         }
     }
 }

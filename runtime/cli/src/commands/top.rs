@@ -267,7 +267,7 @@ fn processed(cluster: &Cluster) -> BTreeMap<(String, String), u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use serde_json::json;
 

@@ -1,8 +1,8 @@
 //! The loop around a pipeline's coordinator: this node's membership in the group, and the leading of it.
 
-use super::Node;
 use super::committer::PositionRequest;
 use super::runner::{RESTART_PAUSE, Shared, ThreadShare, clock, tasks_of};
+use super::{Node, lock, standbys};
 use crate::registry::PipelineEntry;
 use broker::{Broker, Error, ErrorKind};
 use crossbeam_channel::Receiver;
@@ -16,10 +16,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// While a membership begins or a placement is on its way: each takes several polls, and tasks wait for it.
 const HASTE: Duration = Duration::from_millis(2);
 
-pub(super) fn options(node: &Node, entry: &PipelineEntry) -> coordinator::Options {
+/// `follows`: whether this node keeps standbys of the pipeline.
+pub(super) fn options(node: &Node, entry: &PipelineEntry, follows: bool) -> coordinator::Options {
     let name = &entry.details.topology.name;
     coordinator::Options {
+        stateful: standbys::stateful(entry),
+        standbys: entry.details.topology.standbys as usize,
+        follows,
         address: node.config.advertised(),
+        rack: Some(node.config.rack.clone()).filter(|rack| !rack.is_empty()),
         session_timeout: node.config.session_timeout,
         ..coordinator::Options::new(name, &node.config.node, entry.record.run(), tasks_of(entry))
     }
@@ -54,10 +59,10 @@ pub(super) fn follow(
             }),
         };
         match polled {
-            Ok(()) => *super::lock(&shared.trouble) = None,
+            Ok(()) => *lock(&shared.trouble) = None,
             Err(error) => {
                 tracing::warn!(pipeline = %options.pipeline, %error, "the coordinator starts anew");
-                *super::lock(&shared.trouble) = Some(error.to_string());
+                *lock(&shared.trouble) = Some(error.to_string());
                 shared.leads.store(false, Ordering::Relaxed);
                 coordinator = None;
                 std::thread::sleep(RESTART_PAUSE);
@@ -91,6 +96,10 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen:
     if shared.hands_over.load(Ordering::Relaxed) {
         coordinator.leave();
     }
+    let standbys = lock(&shared.standbys);
+    let warm = standbys.iter().filter(|standby| standby.warm);
+    coordinator.set_warm(&warm.map(|standby| standby.task).collect());
+    drop(standbys);
     let status = coordinator.poll(now, &threads)?;
     shared.handed_over.store(status.left, Ordering::Relaxed);
     if !status.membership.member_id.is_empty() {
@@ -103,7 +112,7 @@ fn advance(coordinator: &mut Coordinator, shared: &Shared, pipeline: &str, seen:
     }
     if coordinator.position() != *seen {
         *seen = coordinator.position();
-        *super::lock(&shared.view) = coordinator.view().clone();
+        *lock(&shared.view) = coordinator.view().clone();
     }
     Ok(status.settled)
 }

@@ -23,6 +23,12 @@ struct TaskLabel {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StandbyLabel {
+    pipeline: String,
+    task: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TableLabel {
     pipeline: String,
     table: String,
@@ -105,6 +111,27 @@ fn globals(registry: &mut Registry, pipelines: &[Pipeline]) {
     }
 }
 
+/// Copies of tasks that run elsewhere.
+fn standbys(registry: &mut Registry, pipelines: &[Pipeline]) {
+    let lag = Family::<StandbyLabel, Gauge>::default();
+    registry.register(
+        "standby_lag_records",
+        "Changelog records that the standby has not read",
+        lag.clone(),
+    );
+    for pipeline in pipelines {
+        for standby in &pipeline.standbys {
+            let label = StandbyLabel {
+                pipeline: pipeline.name.clone(),
+                task: standby.task.clone(),
+            };
+            if let Some(records) = standby.lag {
+                lag.get_or_create(&label).set(records);
+            }
+        }
+    }
+}
+
 impl Node {
     /// OpenMetrics text, made anew from the status at every call.
     pub fn metrics_text(&self) -> String {
@@ -129,6 +156,7 @@ impl Node {
         uptime.set(status.uptime_ms as i64);
         versions(&mut registry, &status.pipelines);
         globals(&mut registry, &status.pipelines);
+        standbys(&mut registry, &status.pipelines);
         let mut counters: BTreeMap<String, Family<PipelineLabel, Counter>> = BTreeMap::new();
         for pipeline in &status.pipelines {
             let name = &pipeline.name;

@@ -12,8 +12,8 @@ use ureq::{Agent, RequestBuilder};
 /// A node that is there answers in milliseconds; one that is gone must not hold an answer up for long.
 const CONNECT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The same for what a person looks at.
-const TIMEOUT_STATUS: Duration = Duration::from_secs(2);
+/// The same where a standby can answer instead, and for what a person looks at.
+const TIMEOUT_SHORT: Duration = Duration::from_secs(2);
 /// Of one answer: pages have at most 10,000 entries.
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -38,6 +38,21 @@ pub(crate) struct Peer {
     pub(crate) address: String,
 }
 
+/// Why another node gave no answer.
+pub(crate) enum Unanswered {
+    /// It is not there, or says nothing.
+    Gone(Refusal),
+    Refused(Refusal),
+}
+
+impl Unanswered {
+    pub(crate) fn into_refusal(self) -> Refusal {
+        match self {
+            Self::Gone(refusal) | Self::Refused(refusal) => refusal,
+        }
+    }
+}
+
 impl Peers {
     /// # Errors
     /// Certificates of other nodes that cannot be read; a token file that cannot.
@@ -50,7 +65,6 @@ impl Peers {
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(TIMEOUT))
             .tls_config(tls.build())
             .build();
         Ok(Self {
@@ -60,6 +74,8 @@ impl Peers {
         })
     }
 
+    /// `in_a_hurry`: somebody else may answer.
+    ///
     /// # Errors
     /// What it refuses, and that it does not answer.
     pub(crate) fn query(
@@ -67,12 +83,14 @@ impl Peers {
         peer: &Peer,
         (pipeline, store): (&str, &str),
         asked: &QueryRequest,
-    ) -> Result<QueryAnswer, Refusal> {
+        in_a_hurry: bool,
+    ) -> Result<QueryAnswer, Unanswered> {
         let url = format!(
             "{}://{}/v1/pipelines/{pipeline}/stores/{store}/entries",
             self.scheme, peer.address
         );
-        let mut request = self.asking(self.agent.get(url));
+        let timeout = if in_a_hurry { TIMEOUT_SHORT } else { TIMEOUT };
+        let mut request = self.asking(url, timeout);
         for (name, value) in asked.words() {
             request = request.query(name, value);
         }
@@ -82,7 +100,7 @@ impl Peers {
                  hint: is it there, and is that where others reach it (`advertise` in its node.toml)?",
                 peer.node, peer.address
             );
-            Refusal::new(Fault::Unavailable, super::query::NOT_READY, message)
+            Unanswered::Gone(Refusal::new(Fault::Unavailable, super::query::NOT_READY, message))
         };
         let mut answer = request.call().map_err(gone)?;
         let status = answer.status().as_u16();
@@ -94,22 +112,14 @@ impl Peers {
             code: String::new(),
             message: format!("status {status}"),
         });
-        Err(refused(peer, status, &problem))
+        Err(Unanswered::Refused(refused(peer, status, &problem)))
     }
 
     /// What another node says of itself, or why it does not.
     pub(crate) fn status(&self, peer: &Peer) -> Result<Status, String> {
         let url = format!("{}://{}/v1/status", self.scheme, peer.address);
-        let request = self
-            .agent
-            .get(url)
-            .config()
-            .timeout_global(Some(TIMEOUT_STATUS))
-            .build();
-        let mut answer = self
-            .asking(request)
-            .call()
-            .map_err(|e| format!("does not answer: {e}"))?;
+        let answer = self.asking(url, TIMEOUT_SHORT).call();
+        let mut answer = answer.map_err(|e| format!("does not answer: {e}"))?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(BYTES_MAX);
         match status {
@@ -121,7 +131,8 @@ impl Peers {
         }
     }
 
-    fn asking(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
+    fn asking(&self, url: String, timeout: Duration) -> RequestBuilder<WithoutBody> {
+        let request = self.agent.get(url).config().timeout_global(Some(timeout)).build();
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
             None => request,

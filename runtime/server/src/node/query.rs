@@ -1,10 +1,12 @@
 //! Queries of stores: committed state, task by task, in pages by key. Whichever node is asked, each task's part comes
-//! from the node that runs it.
+//! from the node that runs it, or, where that is gone and the caller allows it, from a standby (`stale`).
 
 mod global;
 mod read;
 mod route;
+mod stale;
 
+use super::peers::{Peer, Unanswered};
 use super::runner::Shared;
 use super::{Node, lock};
 use crate::api::{QueryAnswer, QueryRequest};
@@ -87,6 +89,11 @@ impl Node {
             return global::answer(table, self.shared(pipeline).as_deref(), request);
         }
         let place = place(&entry, store)?;
+        if request.stale_ok && request.at_least.is_some() {
+            let message = "a standby does not know how far the input is that it reflects\n\
+                           hint: ask either for `at-least` or with `stale-ok`";
+            return Err(Refusal::invalid("invalid-position", message));
+        }
         let least = request
             .at_least
             .as_deref()
@@ -100,7 +107,13 @@ impl Node {
             least,
         };
         if let Some(text) = &request.partitions {
-            return asked.here(&partitions(&place, text)?, request);
+            let partitions = partitions(&place, text)?;
+            return match asked.here(&partitions, request) {
+                Err(refusal) if request.stale_ok && refusal.code == NOT_READY => {
+                    asked.stale_here(&partitions, request, refusal)
+                }
+                answer => answer,
+            };
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -144,23 +157,30 @@ impl Asked<'_> {
 
     fn everywhere(&self) -> Result<QueryAnswer, Refusal> {
         let holders = route::holders(&self.node.config.node, self.entry, self.place, self.shared().as_deref());
-        if self.request.key.is_some() {
-            let mut all = QueryAnswer::default();
-            for part in route::parts(holders, true) {
-                let answer = self.part(&part, self.request.clone())?;
-                all.entries.extend(answer.entries);
-                all.positions.extend(answer.positions);
-            }
-            all.entries.sort_by_key(|entry| entry.partition);
-            return Ok(all);
+        let parts = route::parts(holders, self.request.key.is_some());
+        self.gather(&parts, self.request)
+    }
+
+    /// What the parts answer together.
+    fn gather(&self, parts: &[Part], request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
+        if request.key.is_none() {
+            return self.page(parts, request);
         }
-        self.page(&route::parts(holders, false))
+        let mut all = QueryAnswer::default();
+        for part in parts {
+            let answer = self.part(part, request.clone())?;
+            all.entries.extend(answer.entries);
+            all.positions.extend(answer.positions);
+            all.stale.extend(answer.stale);
+        }
+        all.entries.sort_by_key(|entry| entry.partition);
+        Ok(all)
     }
 
     /// A page that may reach over several nodes.
-    fn page(&self, parts: &[Part]) -> Result<QueryAnswer, Refusal> {
-        let limit = limit(self.request);
-        let after = self.request.after.as_deref().map(After::parse).transpose()?;
+    fn page(&self, parts: &[Part], asked: &QueryRequest) -> Result<QueryAnswer, Refusal> {
+        let limit = limit(asked);
+        let after = asked.after.as_deref().map(After::parse).transpose()?;
         let mut all = QueryAnswer::default();
         for part in parts {
             let (Some(first), Some(last)) = (part.partitions.first(), part.partitions.last()) else {
@@ -175,16 +195,16 @@ impl Asked<'_> {
             }
             let request = QueryRequest {
                 limit: Some(limit - all.entries.len()),
-                after: self
-                    .request
+                after: asked
                     .after
                     .clone()
                     .filter(|_| after.as_ref().is_some_and(|after| after.partition >= *first)),
-                ..self.request.clone()
+                ..asked.clone()
             };
             let answer = self.part(part, request)?;
             all.entries.extend(answer.entries);
             all.positions.extend(answer.positions);
+            all.stale.extend(answer.stale);
             if answer.next.is_some() {
                 all.next = answer.next;
                 return Ok(all);
@@ -194,25 +214,49 @@ impl Asked<'_> {
     }
 
     fn part(&self, part: &Part, request: QueryRequest) -> Result<QueryAnswer, Refusal> {
+        if let Holder::Copies(copies) = &part.holder {
+            return self.copy(copies, &part.partitions, &request);
+        }
+        match self.owned(part, &request) {
+            Err(unanswered) if request.stale_ok => self.instead(part, &request, unanswered),
+            answer => answer.map_err(Unanswered::into_refusal),
+        }
+    }
+
+    /// From whoever runs the tasks.
+    fn owned(&self, part: &Part, request: &QueryRequest) -> Result<QueryAnswer, Unanswered> {
         match &part.holder {
-            Holder::Here => self.here(&part.partitions, &request),
-            Holder::There(peer) => {
-                let numbers: Vec<String> = part.partitions.iter().map(i32::to_string).collect();
-                let request = QueryRequest {
-                    partitions: Some(numbers.join(",")),
-                    ..request
-                };
-                let name = &self.entry.details.topology.name;
-                self.node.peers.query(peer, (name, self.store), &request)
-            }
+            Holder::There(peer) => self.ask(peer, &part.partitions, request, false),
             Holder::Hidden(node) => {
                 let message = format!(
                     "node `{node}` holds what was asked for and does not say where it answers\n\
                      hint: set `advertise` in its node.toml"
                 );
-                Err(Refusal::new(Fault::Unavailable, NOT_READY, message))
+                let refusal = Refusal::new(Fault::Unavailable, NOT_READY, message);
+                Err(Unanswered::Gone(refusal))
             }
+            Holder::Here | Holder::Copies(_) => self.here(&part.partitions, request).map_err(Unanswered::Refused),
         }
+    }
+
+    /// `stale_ok`: the other node may answer from a standby.
+    fn ask(
+        &self,
+        peer: &Peer,
+        partitions: &[i32],
+        request: &QueryRequest,
+        stale_ok: bool,
+    ) -> Result<QueryAnswer, Unanswered> {
+        let numbers: Vec<String> = partitions.iter().map(i32::to_string).collect();
+        let in_a_hurry = request.stale_ok;
+        let request = QueryRequest {
+            partitions: Some(numbers.join(",")),
+            stale_ok,
+            ..request.clone()
+        };
+        let name = &self.entry.details.topology.name;
+        let peers = &self.node.peers;
+        peers.query(peer, (name, self.store), &request, in_a_hurry)
     }
 
     /// What tasks of this process have committed.
@@ -233,18 +277,22 @@ impl Asked<'_> {
         tasks.retain(|t| t.task.sub_topology == self.place.sub_topology && partitions.contains(&t.task.partition));
         tasks.sort_by_key(|task| task.task);
         self.check_here(partitions, &tasks)?;
-        let mut answer = match &request.key {
-            Some(key) => read::one(self.place, &tasks, &read::key_bytes(self.place, key)?),
-            None => {
-                let bounds = read::bounds(self.place, request)?;
-                read::page(self.place, &tasks, &bounds, request.after.as_deref(), limit(request))
-            }
-        }?;
+        let mut answer = self.read(&tasks, request)?;
         let positions = tasks.iter().flat_map(|task| &task.positions);
         answer.positions = positions
             .map(|(partition, next)| (partition.to_string(), *next))
             .collect();
         Ok(answer)
+    }
+
+    fn read(&self, tasks: &[TaskSnapshot], request: &QueryRequest) -> Result<QueryAnswer, Refusal> {
+        match &request.key {
+            Some(key) => read::one(self.place, tasks, &read::key_bytes(self.place, key)?),
+            None => {
+                let bounds = read::bounds(self.place, request)?;
+                read::page(self.place, tasks, &bounds, request.after.as_deref(), limit(request))
+            }
+        }
     }
 
     fn check_here(&self, partitions: &[i32], tasks: &[TaskSnapshot]) -> Result<(), Refusal> {

@@ -1,9 +1,12 @@
-//! The threads of one pipeline on this node: a coordinator and its stream threads, each a loop around a state machine.
+//! The threads of one pipeline on this node: a coordinator (`membership`) and its stream threads, each a loop around a
+//! state machine; also those of its global tables and standbys, where there are any.
 
 use super::Node;
-use super::committer::{Committer, PositionRequest};
+use super::committer::Committer;
+use super::directories::Directories;
 use super::globals::{Keeper, Tables};
-use super::tasks::{Directories, Factory};
+use super::standbys;
+use super::tasks::Factory;
 use super::{membership, steps};
 use crate::refusal::Refusal;
 use crate::registry::{PipelineEntry, control_topic, now_ms};
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 use task::TaskId;
 use topology::{Guarantee, NodeKind};
 use worker::control::{Run, State};
+use worker::standby::{self, Shelf};
 use worker::swap::Ballot;
 use worker::{Now, Options, Progress, Random, Stop, TaskSnapshot, Worker, placement};
 
@@ -31,6 +35,9 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
     pub(crate) globals: Tables,
+    /// Copies of tasks that run on other nodes.
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) standbys: Mutex<Vec<standby::Progress>>,
     /// How the threads agree on a swap.
     ballot: Ballot,
     stop: AtomicBool,
@@ -101,6 +108,8 @@ impl Shared {
             ballot: Ballot::new(threads.iter().cloned()),
             threads: threads.into_iter().map(share).collect(),
             globals,
+            shelf: Arc::default(),
+            standbys: Mutex::default(),
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             hands_over: AtomicBool::new(false),
@@ -164,11 +173,17 @@ impl RunningPipeline {
         let root = root.join(run.incarnation.to_string());
         let directories = Arc::new(Directories::new(root.clone(), node.memory.clone()));
         let (positions, requests) = unbounded();
+        let follows = !config.brokers.is_empty() && !standbys::stateful(entry).is_empty();
         let mut handles = vec![spawn(format!("{name}-coordinator"), {
             let (broker, shared) = (node.broker.clone(), shared.clone());
-            let options = membership::options(node, entry);
+            let options = membership::options(node, entry, follows);
             move || membership::follow(&broker, &options, &shared, &requests)
         })?];
+        if follows {
+            let keeper = standbys::Keeper::new(node.broker.clone(), directories.clone(), &config.node, entry);
+            let shared = shared.clone();
+            handles.push(spawn(format!("{name}-standbys"), move || keeper.run(&shared))?);
+        }
         if !topology.globals.is_empty() {
             let keeper = Keeper::new(node.broker.clone(), node.memory.clone(), root, &config.node, entry);
             let shared = shared.clone();
@@ -290,7 +305,7 @@ struct StreamThread {
     entry: PipelineEntry,
     directories: Arc<Directories>,
     shared: Arc<Shared>,
-    positions: Sender<PositionRequest>,
+    positions: Sender<super::committer::PositionRequest>,
     index: usize,
 }
 
@@ -323,6 +338,7 @@ impl StreamThread {
             &self.node,
             &self.entry,
             self.directories.clone(),
+            self.shared.shelf.clone(),
             self.shared.globals.by_name(),
         )
         .map_err(|r| r.message)?;

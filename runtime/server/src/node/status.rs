@@ -1,7 +1,7 @@
 //! What the node says of itself and its pipelines.
 
 use super::{Node, lock};
-use crate::api::{GlobalTable, Pipeline, Restored, Status, Store, Task};
+use crate::api::{GlobalTable, Pipeline, Restored, Standby, Status, Store, Task};
 use crate::refusal::Refusal;
 use crate::registry::PipelineEntry;
 use crate::text;
@@ -60,6 +60,7 @@ impl Node {
             stores: stores(entry),
             globals: Vec::new(),
             tasks: Vec::new(),
+            standbys: Vec::new(),
             lag: None,
             counters: BTreeMap::new(),
             problems: Vec::new(),
@@ -109,6 +110,7 @@ impl Node {
             .iter()
             .map(|table| shown_global(table, globals.are_whole()))
             .collect();
+        shown.standbys = lock(&running.shared.standbys).iter().map(shown_standby).collect();
         for thread in &running.shared.threads {
             let Some(status) = lock(&thread.status).clone() else {
                 continue;
@@ -155,6 +157,21 @@ fn shown_global(table: &worker::globals::Progress, whole: bool) -> GlobalTable {
             total: table.total.max(0) as u64,
         },
         dropped: table.dropped,
+    }
+}
+
+fn shown_standby(standby: &worker::standby::Progress) -> Standby {
+    let state = match (&standby.trouble, standby.caught_up) {
+        (Some(_), _) => "failed",
+        (None, true) => "following",
+        (None, false) => "catching-up",
+    };
+    Standby {
+        task: standby.task.to_string(),
+        state: state.to_owned(),
+        lag: standby.lag,
+        warm: standby.warm,
+        reason: standby.trouble.clone(),
     }
 }
 

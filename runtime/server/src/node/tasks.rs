@@ -1,101 +1,22 @@
 //! Makes tasks for stream threads: processors from modules, stores from directories.
 
 use super::Node;
+use super::directories::{self, Directories};
 use super::prepare::{self, Around, Preparations};
 use crate::registry::PipelineEntry;
-use rocks::{Database, Directory, Memory, Scratch};
+use rocks::Database;
 use sandbox::{LogSink, Module, Outside};
 use state::{Backend, GlobalTable};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use task::watch::Watch;
 use task::{Task, TaskId};
 use topology::{ModuleStep, NodeId, NodeKind, SubTopology, Topology};
 use worker::control::PipelineRecord;
 use worker::stamp::Stamp;
+use worker::standby::Shelf;
 use worker::swap::Versions;
 use worker::{MakeError, Prepare, TaskFactory};
-
-/// How the names of directories begin that hold a copy for a shadow.
-const SHADOW: &str = "shadow-";
-
-/// The open directories of one pipeline on this node, shared by its threads: a task that moves between them finds its
-/// stores open.
-pub(crate) struct Directories {
-    root: PathBuf,
-    memory: Memory,
-    /// Whoever comes second to a directory waits for the first to open it.
-    open: Mutex<HashMap<TaskId, Opened>>,
-}
-
-type Opened = Arc<Mutex<Option<Directory>>>;
-
-/// Directories that are opened at once: opening waits for the disk (30 to 80 ms), not for a processor.
-const OPENING_MAX: usize = 4;
-
-impl Directories {
-    pub(crate) fn new(root: PathBuf, memory: Memory) -> Self {
-        // Copies for shadows that a killed process has left.
-        for left in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            if left.file_name().to_string_lossy().starts_with(SHADOW) {
-                drop(std::fs::remove_dir_all(left.path()));
-            }
-        }
-        Self {
-            root,
-            memory,
-            open: Mutex::default(),
-        }
-    }
-
-    fn get(&self, id: TaskId, stores: &[String]) -> Result<Directory, MakeError> {
-        let opened = Arc::clone(super::lock(&self.open).entry(id).or_default());
-        let mut opened = super::lock(&opened);
-        if let Some(directory) = &*opened {
-            return Ok(directory.clone());
-        }
-        let directory = Directory::open(&self.root.join(id.to_string()), stores, &self.memory).map_err(failed)?;
-        *opened = Some(directory.clone());
-        Ok(directory)
-    }
-
-    /// Opens them in the background. An error is met again, and told, by whoever needs the directory.
-    fn open_ahead(self: &Arc<Self>, ids: Vec<(TaskId, Vec<String>)>) {
-        let ids = Arc::new(Mutex::new(ids));
-        for _ in 0..super::lock(&ids).len().min(OPENING_MAX) {
-            let (directories, ids) = (Arc::clone(self), Arc::clone(&ids));
-            let open = move || {
-                while let Some((id, stores)) = { super::lock(&ids).pop() } {
-                    drop(directories.get(id, &stores));
-                }
-            };
-            if let Err(error) = std::thread::Builder::new().name("open-state".into()).spawn(open) {
-                tracing::debug!(%error, "state directories are opened one by one");
-            }
-        }
-    }
-
-    /// A copy of the stores of a task, for a shadow; each in a directory of its own.
-    fn scratch(&self, id: TaskId, stores: &[String]) -> Result<Scratch, MakeError> {
-        let name = format!("{SHADOW}{id}-{}", uuid::Uuid::new_v4().simple());
-        let directory = self.get(id, stores)?;
-        directory.scratch(&self.root.join(name), &self.memory).map_err(failed)
-    }
-
-    /// So that the next [`Directories::get`] opens it anew, after a failure of its backend.
-    fn forget(&self, id: TaskId) {
-        super::lock(&self.open).remove(&id);
-    }
-}
-
-fn failed(error: state::Error) -> MakeError {
-    let again = matches!(error, state::Error::Storage { .. });
-    MakeError {
-        again,
-        cause: format!("failed to {error}"),
-    }
-}
 
 /// One thread's factory.
 pub(crate) struct Factory {
@@ -107,6 +28,8 @@ pub(crate) struct Factory {
     /// Partitions of every topic that is written by key.
     partitions: HashMap<String, i32>,
     directories: Arc<Directories>,
+    /// Standbys of tasks that this thread may be given.
+    shelf: Arc<Shelf>,
     globals: HashMap<String, Arc<GlobalTable>>,
     log: Arc<dyn LogSink>,
     watch: Arc<dyn Watch>,
@@ -119,6 +42,7 @@ impl Factory {
         node: &Arc<Node>,
         entry: &PipelineEntry,
         directories: Arc<Directories>,
+        shelf: Arc<Shelf>,
         globals: HashMap<String, Arc<GlobalTable>>,
     ) -> Result<Self, crate::refusal::Refusal> {
         let topology = Arc::new(entry.details.topology.clone());
@@ -142,6 +66,7 @@ impl Factory {
             modules,
             partitions,
             directories,
+            shelf,
             globals,
             log: node.guest_log.clone(),
             watch: node.taps(&topology.name),
@@ -154,11 +79,7 @@ impl Factory {
     }
 
     fn store_names(&self, id: TaskId) -> Vec<String> {
-        let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
-        stores
-            .iter()
-            .filter_map(|store| Some(self.topology.stores.get(*store)?.name.clone()))
-            .collect()
+        directories::store_names(&self.topology, id)
     }
 
     fn around(&self) -> Around {
@@ -218,14 +139,17 @@ impl TaskFactory for Factory {
                 processors.insert(*node, self.processor(id, *node, step, record, versions)?);
             }
         }
-        if !self.made.insert(id) {
-            self.directories.forget(id);
-        }
         let stores = self.store_names(id);
         let backend: Box<dyn Backend> = match stores.as_slice() {
             // Without stores there is nothing to keep.
             [] => Box::new(state::memory::Memory::default()),
-            _ => Box::new(Database::new(self.directories.get(id, &stores)?)),
+            _ => {
+                let lease = self.shelf.lease(id)?;
+                if !self.made.insert(id) && !lease.was_standby() {
+                    self.directories.forget(id);
+                }
+                Box::new(Database::leased(self.directories.get(id, &stores)?, Box::new(lease)))
+            }
         };
         let options = task::Options {
             partition_count_of: self.partitions.clone(),
@@ -252,29 +176,14 @@ impl TaskFactory for Factory {
     }
 
     fn schemas(&self, id: TaskId) -> Vec<u32> {
-        let stores = self.sub(id).map(|sub| sub.stores.as_slice()).unwrap_or_default();
-        stores
-            .iter()
-            .filter_map(|store| Some(self.topology.stores.get(*store)?.schema))
-            .collect()
+        directories::schemas(&self.topology, id)
     }
 
     fn stamp(&mut self, id: TaskId) -> Result<Option<Stamp>, MakeError> {
-        let bytes = self
-            .directories
-            .get(id, &self.store_names(id))?
-            .stamp()
-            .map_err(failed)?;
-        // A stamp of another version says nothing, like none.
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        self.directories.stamp(id, &self.store_names(id))
     }
 
     fn set_stamp(&mut self, id: TaskId, stamp: Option<&Stamp>) -> Result<(), MakeError> {
-        let directory = self.directories.get(id, &self.store_names(id))?;
-        let bytes = stamp.map(serde_json::to_vec).transpose().map_err(|e| MakeError {
-            again: false,
-            cause: format!("failed to write the stamp of task {id}: {e}"),
-        })?;
-        directory.set_stamp(bytes.as_deref()).map_err(failed)
+        self.directories.set_stamp(id, &self.store_names(id), stamp)
     }
 }

@@ -207,6 +207,7 @@ impl Build<'_> {
                 name: "world".into(),
                 guarantee: Guarantee::ExactlyOnce,
                 max_task_idle_ms: 0,
+                standbys: 0,
                 nodes: self.nodes,
                 stores: self.stores,
                 globals: self.globals,

@@ -88,6 +88,8 @@ impl Leader {
         let facts = Facts {
             run: options.run,
             tasks: &options.tasks,
+            stateful: &options.stateful,
+            standbys: options.standbys,
             view: &reader.view,
             live: &self.live,
             mutant: options.mutant,
@@ -100,8 +102,12 @@ impl Leader {
             .placements
             .into_iter()
             .map(|(task, p)| Record::Placement(task, Some(p)));
+        let standbys = plan
+            .standbys
+            .into_iter()
+            .map(|(task, s)| Record::Standbys(task, Some(s)));
         let gone = plan.gone.into_iter().map(|node| Record::Node(node, None));
-        let records: Vec<Record> = gone.chain(placed).collect();
+        let records: Vec<Record> = gone.chain(placed).chain(standbys).collect();
         self.read_to = Some(self.publish(options, member, &reader.topic, &records)?);
         Ok(())
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
-use crate::placement::{Node, Record, Released, Start, Started};
+use crate::placement::{Node, NodeState, Record, Released, Start, Started};
 use uuid::Uuid;
 
 const RUN: Run = Run {
@@ -32,6 +32,10 @@ struct Walk {
     /// Threads whose producer could still write for a task.
     holders: BTreeMap<TaskId, BTreeSet<String>>,
     mutant: Option<Mutant>,
+    /// Whether nodes keep copies of tasks, and which tasks have state.
+    follows: bool,
+    stateful: BTreeSet<TaskId>,
+    standbys: usize,
 }
 
 fn thread(node: &str, n: u32) -> String {
@@ -52,7 +56,18 @@ impl Walk {
                 .collect(),
             holders: BTreeMap::new(),
             mutant,
+            follows: false,
+            stateful: BTreeSet::new(),
+            standbys: 0,
         }
+    }
+
+    /// All tasks but the last have state, and nodes keep copies of it.
+    fn with_standbys(mut self, standbys: usize) -> Self {
+        self.follows = true;
+        self.standbys = standbys;
+        self.stateful = self.tasks.iter().rev().skip(1).copied().collect();
+        self
     }
 
     fn write(&mut self, record: &Record) {
@@ -64,16 +79,25 @@ impl Walk {
     fn says(&mut self, node: &str, state: NodeState, threads: u32) {
         self.live.insert(node.to_owned());
         let threads = (0..threads).map(|n| thread(node, n)).collect();
+        let warm = self.view.nodes.get(node).map(|n| n.warm.clone()).unwrap_or_default();
         let node_record = Node {
             run: RUN,
             state,
             threads,
             address: None,
             rack: None,
-            restored: BTreeMap::new(),
-            warm: Vec::new(),
+            follows: self.follows,
+            warm,
         };
         self.write(&Record::Node(node.to_owned(), Some(node_record)));
+    }
+
+    /// The copies that a node is to keep lack little now.
+    fn warms(&mut self, node: &str) {
+        let warm = self.view.followed(RUN, node).iter().map(TaskId::to_string).collect();
+        if let Some(known) = self.view.nodes.get(node).cloned() {
+            self.write(&Record::Node(node.to_owned(), Some(Node { warm, ..known })));
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -82,11 +106,14 @@ impl Walk {
             live,
             tasks,
             mutant,
+            stateful,
             ..
         } = self;
         plan(&Facts {
             run: RUN,
             tasks,
+            stateful,
+            standbys: self.standbys,
             view,
             live,
             mutant: *mutant,
@@ -116,9 +143,46 @@ impl Walk {
                     "{task} moves again before its start was confirmed"
                 );
             }
+            self.check_warm_up(*task, placement, &before);
             self.write(&Record::Placement(*task, Some(placement.clone())));
         }
-        plan.placements.len()
+        for (task, standbys) in &plan.standbys {
+            self.check_standbys(*task, standbys, &before);
+            self.write(&Record::Standbys(*task, Some(standbys.clone())));
+        }
+        plan.placements.len() + plan.standbys.len()
+    }
+
+    /// A task with state that moves for balance alone finds it there.
+    fn check_warm_up(&self, task: TaskId, placement: &Placement, before: &View) {
+        let Some(old) = before.placement(RUN, task).filter(|_| self.stateful.contains(&task)) else {
+            return;
+        };
+        let (from, to) = (before.node_of(&old.owner), before.node_of(&placement.owner).unwrap());
+        let ready = |name: &str| self.live.contains(name) && before.nodes[name].state == NodeState::Ready;
+        let balance = before.tasks[&task].started_for(old) && from.is_some_and(ready);
+        if balance && from != Some(to) && before.nodes[to].follows {
+            let warm = before.nodes[to].warm.contains(&task.to_string());
+            assert!(warm, "{task} moves to `{to}`, which has nothing of it");
+        }
+    }
+
+    /// Apart from each other and from the task (whose placement is written already), and only where they can be.
+    fn check_standbys(&self, task: TaskId, standbys: &Standbys, before: &View) {
+        let nodes: BTreeSet<&String> = standbys.nodes.iter().collect();
+        assert_eq!(
+            nodes.len(),
+            standbys.nodes.len(),
+            "{task} is twice on a node: {standbys:?}"
+        );
+        assert!(self.stateful.contains(&task), "{task} has no state to follow");
+        let owner = self.view.placement(RUN, task).and_then(|p| self.view.node_of(&p.owner));
+        for name in nodes {
+            assert!(Some(name.as_str()) != owner, "{task} has a standby beside it");
+            let new = !before.standbys(RUN, task).contains(name);
+            let ready = self.live.contains(name) && before.nodes[name].state == NodeState::Ready;
+            assert!(ready || !new, "{task} has a standby on `{name}`, which takes none");
+        }
     }
 
     /// A fenced id writes nothing more. (The mutant walk leaves the leader's fencing out, as a slow leader would.)
@@ -173,7 +237,8 @@ impl Walk {
 
     fn step(&mut self, dice: &mut Dice) -> Result<(), String> {
         let node = ["n1", "n2", "n3"][dice.below(3)];
-        match dice.below(12) {
+        match dice.below(14) {
+            12..14 => self.warms(node),
             0 => {
                 self.live.remove(node);
             }
@@ -196,7 +261,10 @@ impl Walk {
             self.says(node, NodeState::Ready, 2);
         }
         let alive = live_threads(RUN, &self.view, &self.live);
-        for _ in 0..20 {
+        for _ in 0..40 {
+            for node in ["n1", "n2", "n3"] {
+                self.warms(node);
+            }
             let planned = self.lead();
             for task in self.tasks.clone() {
                 for _ in 0..3 {
@@ -211,8 +279,12 @@ impl Walk {
     }
 }
 
+/// Every other walk has tasks with state, and nought to two standbys of each.
 fn walk(seed: u64, mutant: Option<Mutant>) -> Result<Walk, String> {
     let (mut dice, mut walk) = (Dice(seed * 2_654_435_769 + 1), Walk::new(5, mutant));
+    if seed % 2 == 0 {
+        walk = walk.with_standbys(seed as usize / 2 % 3);
+    }
     for _ in 0..120 {
         walk.step(&mut dice)?;
     }
@@ -236,6 +308,7 @@ fn a_task_has_one_holder_and_the_plan_comes_to_rest() {
         }
         let (low, high) = (load.values().min().unwrap(), load.values().max().unwrap());
         assert!(high - low <= 1, "seed {seed}: {load:?}");
+        walk.check_rest(seed);
     }
 }
 
@@ -246,6 +319,27 @@ fn suspects_carry_the_safety() {
         .filter(|seed| walk_without_leader_fencing(*seed, None).is_err())
         .count();
     assert_eq!(without_leader, 0);
+}
+
+impl Walk {
+    /// As many standbys as are wanted and have a place, on nodes with about as many each.
+    fn check_rest(&self, seed: u64) {
+        let takes = |node: &&Node| node.state == NodeState::Ready && node.follows;
+        let live = self.view.nodes.iter().filter(|(name, _)| self.live.contains(*name));
+        let nodes = live.filter(|(_, node)| takes(node)).count();
+        let wanted = self.standbys.min(nodes.saturating_sub(1));
+        let mut load: BTreeMap<&String, usize> = BTreeMap::new();
+        for task in &self.stateful {
+            let standbys = self.view.standbys(RUN, *task);
+            assert_eq!(standbys.len(), wanted, "seed {seed}: {task} has {standbys:?}");
+            standbys.iter().for_each(|name| *load.entry(name).or_default() += 1);
+        }
+        let (low, high) = (load.values().min(), load.values().max());
+        if wanted > 0 && load.len() == nodes {
+            // One more than even: the last one may have no place that is not its task's.
+            assert!(high.unwrap() - low.unwrap() <= 2, "seed {seed}: {load:?}");
+        }
+    }
 }
 
 fn walk_without_leader_fencing(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {

@@ -307,7 +307,7 @@ mod tests {
                     threads: vec![format!("p-{node}-0")],
                     address: None,
                     rack: None,
-                    restored: Default::default(),
+                    follows: false,
                     warm: Vec::new(),
                 }),
             ));

@@ -148,7 +148,7 @@ pub fn run(
         .ask(&["topics", "create", &input, "--partitions", &PARTITIONS.to_string()])
         .done();
     let file = dir.join("pipeline.toml");
-    fs::write(&file, text(&name, &input, &output, plan.guarantee)).unwrap();
+    fs::write(&file, text(&name, &input, &output, (plan.guarantee, plan.seed))).unwrap();
     first.ask(&["apply", "--yes", &file.display().to_string()]).done();
     let reader = Reader::start(&**broker, &output, PARTITIONS, Seen::default());
     let shape = Shape {
@@ -209,7 +209,9 @@ fn content(number: u64, shape: &Shape) -> (String, String) {
     (format!("s{}", number % SPREAD), format!("k{}", number % shape.keys))
 }
 
-fn text(name: &str, input: &str, output: &str, guarantee: Guarantee) -> String {
+/// Every other cluster keeps standbys.
+fn text(name: &str, input: &str, output: &str, (guarantee, seed): (Guarantee, u64)) -> String {
+    let standbys = seed % 2;
     let guarantee = match guarantee {
         Guarantee::ExactlyOnce => "exactly-once",
         Guarantee::AtLeastOnce => "at-least-once",
@@ -218,6 +220,7 @@ fn text(name: &str, input: &str, output: &str, guarantee: Guarantee) -> String {
         r#"wasmill = 1
 name = "{name}"
 guarantee = "{guarantee}"
+standbys = {standbys}
 
 [sources.in]
 topic = "{input}"

@@ -8,7 +8,7 @@ mod load;
 mod reader;
 
 pub use kills::{Kill, Moment};
-pub use reader::Updates;
+pub use reader::{Updates, read};
 
 use crate::node::{Broker, Node, Setup};
 use crate::place::unique;
@@ -105,7 +105,7 @@ pub fn run(plan: &Plan, broker: &Broker, dir: &Path, say: &mut dyn FnMut(&str)) 
         "all counted {:.1} s after the last records came",
         last.elapsed().as_secs_f64()
     ));
-    let updates = reader::read(&node, &run.output());
+    let updates = read(&node, &run.output());
     let counts = run.counts(&node);
     let shown = node.pipeline(&name).unwrap_or_default();
     say(&format!("since the last start: {}", shown["counters"]));

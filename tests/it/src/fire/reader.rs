@@ -40,8 +40,8 @@ impl Updates {
     }
 }
 
-/// From the first to the last record.
-pub(super) fn read(node: &Node, topic: &str) -> Updates {
+/// From the first to the last record of `topic`, counts by keys that are texts.
+pub fn read(node: &Node, topic: &str) -> Updates {
     let mut updates = Updates::default();
     let mut from = "earliest".to_owned();
     loop {

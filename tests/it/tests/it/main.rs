@@ -16,6 +16,7 @@ mod outbound;
 mod poison;
 mod races;
 mod reset;
+mod standbys;
 mod start;
 mod swap;
 mod word_count;

@@ -58,6 +58,7 @@ fn shown(place: &Place, partition: i32, key: &[u8], value: &[u8]) -> StoreEntry 
         value: text::decode(place.value, Some(value)),
         timestamp,
         partition,
+        lag: None,
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) enum Holder {
     There(Peer),
     /// A node that says no address.
     Hidden(String),
+    /// Whoever keeps a copy of the one partition of the part, one after another.
+    Copies(Vec<Holder>),
 }
 
 /// Partitions that one node answers for, in ascending order.
@@ -54,6 +56,27 @@ pub(super) fn holders(node: &str, entry: &PipelineEntry, place: &Place, shared: 
     (0..place.tasks)
         .map(|partition| holder(partition).unwrap_or(Holder::Here))
         .collect()
+}
+
+/// Nodes that keep a copy of a task: this one first, which is asked without a detour.
+pub(super) fn copies(node: &str, entry: &PipelineEntry, task: TaskId, shared: &Shared) -> Vec<Holder> {
+    let view = lock(&shared.view);
+    let standbys = view.standbys(entry.record.run(), task);
+    let mut copies: Vec<Holder> = standbys
+        .iter()
+        .any(|name| name == node)
+        .then_some(Holder::Here)
+        .into_iter()
+        .collect();
+    let others = standbys.iter().filter(|name| *name != node);
+    copies.extend(others.filter_map(|name| {
+        let address = view.nodes.get(name)?.address.clone()?;
+        Some(Holder::There(Peer {
+            node: name.clone(),
+            address,
+        }))
+    }));
+    copies
 }
 
 /// One part for each holder, or, where the order of partitions counts, for each run of partitions with one holder.
