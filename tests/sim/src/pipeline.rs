@@ -171,7 +171,7 @@ impl Splitter {
             .stores
             .read(store, key, |v| v.map(<[u8]>::to_vec))
             .map_err(host)?;
-        let old = old.map_or(0, |v| count(&v, self.code.schema));
+        let old = old.map_or(Ok(0), |v| count(&v, self.code.schema))?;
         context
             .stores
             .write(store, key, Some(&entry(old + 1, self.code.schema)), timestamp)
@@ -184,11 +184,17 @@ fn entry(count: u64, schema: u32) -> Vec<u8> {
     [&count.to_be_bytes()[..], &schema.to_be_bytes()[..]].concat()
 }
 
-fn count(entry: &[u8], schema: u32) -> u64 {
+/// A thread that was taken for dead may do so for a while, with nothing of it committed; else dead letters tell.
+fn count(entry: &[u8], schema: u32) -> Result<u64, Failure> {
     let (count, tag) = entry.split_at(8);
     let tag = u32::from_be_bytes(tag.try_into().expect("a schema has 4 bytes"));
-    assert_eq!(tag, schema, "code of schema {schema} reads an entry of schema {tag}");
-    u64::from_be_bytes(count.try_into().expect("a count has 8 bytes"))
+    if tag != schema {
+        return Err(Failure::Trap {
+            cause: format!("code of schema {schema} reads an entry of schema {tag}"),
+            backtrace: String::new(),
+        });
+    }
+    Ok(u64::from_be_bytes(count.try_into().expect("a count has 8 bytes")))
 }
 
 fn trap() -> Failure {
@@ -273,10 +279,9 @@ impl Processor for Splitter {
         keys: &BinaryArray,
         values: &BinaryArray,
     ) -> Result<(BinaryArray, BinaryArray), Failure> {
-        let values = values
-            .iter()
-            .map(|v| entry(count(v.expect("never null"), schema), self.code.schema));
-        Ok((keys.clone(), values.map(Some).collect()))
+        let anew = |v: Option<&[u8]>| Ok(Some(entry(count(v.expect("never null"), schema)?, self.code.schema)));
+        let values: Result<BinaryArray, Failure> = values.iter().map(anew).collect();
+        Ok((keys.clone(), values?))
     }
 
     fn renew(&mut self) -> Result<(), Failure> {

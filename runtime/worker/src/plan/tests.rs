@@ -282,7 +282,7 @@ impl Walk {
 /// Every other walk has tasks with state, and nought to two standbys of each.
 fn walk(seed: u64, mutant: Option<Mutant>) -> Result<Walk, String> {
     let (mut dice, mut walk) = (Dice(seed * 2_654_435_769 + 1), Walk::new(5, mutant));
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         walk = walk.with_standbys(seed as usize / 2 % 3);
     }
     for _ in 0..120 {

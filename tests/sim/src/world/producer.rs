@@ -77,13 +77,24 @@ impl WorldProducer {
         error
     }
 
-    /// Delivers the first `count` queued records.
+    /// The next record: of any partition, for they go to brokers of their own; the first that waits for it.
+    fn next(&mut self) -> Option<Queued> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let any = self.world.lock().rng.random_range(0..self.queue.len());
+        let partition = &self.queue.get(any)?.partition;
+        let first = self.queue.iter().position(|queued| queued.partition == *partition)?;
+        self.queue.remove(first)
+    }
+
+    /// Delivers so many queued records.
     fn deliver(&mut self, count: usize) {
         for _ in 0..count {
             if self.dead.is_some() {
                 return;
             }
-            let Some(queued) = self.queue.pop_front() else { return };
+            let Some(queued) = self.next() else { return };
             if let Err(error) = self.deliver_one(&queued) {
                 if error.kind == ErrorKind::Fenced {
                     self.dead = Some(ErrorKind::Fenced);
