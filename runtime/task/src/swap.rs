@@ -23,22 +23,29 @@ pub struct Measured {
     /// Of the nodes asked for: calls that failed as a whole, and why the last one did.
     pub failures: u64,
     pub last_failure: Option<String>,
-    /// Of the nodes asked for: rows and calls that went well.
-    pub rows: u64,
+    /// Of the nodes asked for: calls that went well.
     pub calls: u64,
-    /// Time in the code that runs there now, in nanoseconds.
+    /// Of the code that runs there now: rows that went well, and the time in it, in nanoseconds.
+    pub rows: u64,
     pub busy_ns: u64,
 }
 
 /// What a task puts aside for the time in which a switch may be undone.
 #[derive(Default)]
 pub(crate) struct Aside {
-    processors: Vec<(usize, Box<dyn Processor>)>,
+    processors: Vec<Replaced>,
+}
+
+struct Replaced {
+    node: usize,
+    processor: Box<dyn Processor>,
+    /// Rows of the node that it has worked on.
+    rows: u64,
 }
 
 impl Aside {
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.processors.iter().map(|(_, p)| p.memory_bytes()).sum()
+        self.processors.iter().map(|old| old.processor.memory_bytes()).sum()
     }
 }
 
@@ -108,8 +115,14 @@ impl Task {
                 return Err(Error::Contract(format!("task {} has no module at node {id}", self.id)));
             };
             let mut old = std::mem::replace(place, processor);
+            let rows = self.rows_of_code(node);
+            self.begin_code(node, 0);
             if aside {
-                self.aside.processors.push((node, old));
+                self.aside.processors.push(Replaced {
+                    node,
+                    processor: old,
+                    rows,
+                });
             } else {
                 old.close();
             }
@@ -134,9 +147,10 @@ impl Task {
     /// What ran before [`Task::switch`] runs again. What passed since is to be dropped by [`Task::aborted`], or committed
     /// before.
     pub fn switch_back(&mut self) {
-        for (node, old) in std::mem::take(&mut self.aside.processors) {
-            if let Some(Some(place)) = self.processors.get_mut(node) {
-                std::mem::replace(place, old).close();
+        for old in std::mem::take(&mut self.aside.processors) {
+            if let Some(Some(place)) = self.processors.get_mut(old.node) {
+                std::mem::replace(place, old.processor).close();
+                self.begin_code(old.node, old.rows);
             }
         }
         self.ask_columns();
@@ -150,8 +164,22 @@ impl Task {
 
     /// Closes what was put aside.
     pub fn forget_aside(&mut self) {
-        for (_, mut old) in std::mem::take(&mut self.aside.processors) {
-            old.close();
+        for mut old in std::mem::take(&mut self.aside.processors) {
+            old.processor.close();
+        }
+    }
+
+    /// Rows of a node that the code which runs there now has worked on.
+    fn rows_of_code(&self, node: usize) -> u64 {
+        let rows = self.metrics.nodes.get(node).map_or(0, |n| n.rows);
+        rows.saturating_sub(self.rows_before.get(node).copied().unwrap_or(0))
+    }
+
+    /// The code that runs at a node now has worked on so many of its rows.
+    fn begin_code(&mut self, node: usize, rows: u64) {
+        let all = self.metrics.nodes.get(node).map_or(0, |n| n.rows);
+        if let Some(before) = self.rows_before.get_mut(node) {
+            *before = all.saturating_sub(rows);
         }
     }
 
@@ -185,7 +213,7 @@ impl Task {
             failed: self.metrics.dead_letters + self.metrics.skipped,
             ..Measured::default()
         };
-        for (node, processor) in self.metrics.nodes.iter().zip(&self.processors) {
+        for (number, (node, processor)) in self.metrics.nodes.iter().zip(&self.processors).enumerate() {
             let Some(processor) = processor.as_ref().filter(|_| steps(&node.name)) else {
                 continue;
             };
@@ -193,7 +221,7 @@ impl Task {
             if node.last_failure.is_some() {
                 measured.last_failure.clone_from(&node.last_failure);
             }
-            measured.rows += node.rows;
+            measured.rows += self.rows_of_code(number);
             measured.calls += node.calls;
             measured.busy_ns += processor.busy_ns();
         }

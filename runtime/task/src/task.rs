@@ -51,6 +51,8 @@ pub struct Task {
     pub(crate) started: bool,
     pub(crate) metrics: Metrics,
     pub(crate) aside: Aside,
+    /// By node: rows that code before the one that runs there now has worked on.
+    pub(crate) rows_before: Vec<u64>,
     pub(crate) shadows: Shadows,
     /// `None`: an input has rows, or may have some.
     pub(crate) quiet: Option<Quiet>,
@@ -123,6 +125,7 @@ impl Task {
             flushed: Vec::new(),
             worked: false,
             started: false,
+            rows_before: vec![0; metrics.nodes.len()],
             metrics,
             aside: Aside::default(),
             shadows: Shadows::default(),

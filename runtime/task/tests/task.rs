@@ -563,3 +563,31 @@ fn a_dead_letter_that_the_broker_refuses_stops_the_task() {
     assert!(error.contains("too large; and its dead letter too"), "{error}");
     assert!(error.contains("in-3-0"), "{error}");
 }
+
+/// Else code that came after a million rows would seem to take no time for one, and whatever comes after it slow.
+#[test]
+fn rows_and_time_are_of_the_code_that_runs_now() {
+    let (mut task, _) = started(OnError::Stop, false);
+    let pass = |task: &mut Task, first: i64, count: usize| {
+        add(task, "in", first, &vec![("a", first); count]);
+        drain(task, 0).unwrap();
+        task.changelog_rows().unwrap();
+        task.committed(&[]).unwrap();
+        task.measured(&|step| step == "step").rows
+    };
+    let switch = |task: &mut Task| {
+        let processors: HashMap<usize, Box<dyn Processor>> =
+            [(1, Box::new(Obedient { dead: true }) as Box<dyn Processor>)].into();
+        task.switch(processors, None, 0).unwrap();
+        task.changelog_rows().unwrap();
+        task.committed(&[]).unwrap();
+    };
+    assert_eq!(pass(&mut task, 0, 5), 5);
+    switch(&mut task);
+    assert_eq!(pass(&mut task, 5, 3), 3);
+    task.switch_back();
+    assert_eq!(pass(&mut task, 8, 2), 7);
+    switch(&mut task);
+    assert_eq!(task.measured(&|_| true).rows, 0);
+    assert_eq!(pass(&mut task, 10, 1), 1);
+}
