@@ -141,7 +141,7 @@ pub struct Pipeline {
     /// Copies that this node keeps of tasks that run on others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standbys: Vec<Standby>,
-    /// Records not yet processed by them, all sources together; `None`: not known yet.
+    /// Records not yet processed by its tasks, all sources together; `None`: not known yet.
     pub lag: Option<i64>,
     /// Since the node started.
     pub counters: BTreeMap<String, u64>,

@@ -1,11 +1,12 @@
 //! Tests of the whole: the binary `wasmill` as a process, spoken to as a user does, by its command line and REST.
 //!
-//! Here is what the tests in `tests/it` and the programs `fire`, `chaos`, `swaps` and `races` share. What runs is named by the environment, as
-//! `tests/run.sh` sets it: `WASMILL_BIN` (the binary), `WASMILL_GUESTS` (a folder with built modules) and
-//! `WASMILL_KAFKA` (a broker).
+//! Here is what the tests in `tests/it` and the programs `fire`, `chaos`, `day`, `swaps` and `races` share. What runs is
+//! named by the environment, as `tests/run.sh` sets it: `WASMILL_BIN` (the binary), `WASMILL_GUESTS` (a folder with built
+//! modules) and `WASMILL_KAFKA` (a broker).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod chaos;
+pub mod day;
 pub mod fire;
 pub mod load;
 pub mod node;

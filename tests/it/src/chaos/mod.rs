@@ -3,7 +3,7 @@
 //! reader checks every update: exactly-once, those of each key are 1, 2, …, n.
 
 mod events;
-mod updates;
+pub(crate) mod updates;
 
 use crate::load::{Load, Shape};
 use crate::node::{Broker, Node, STOP, Setup, TASKS};

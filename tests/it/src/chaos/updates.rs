@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     updates: Updates,
     /// When each partition showed something last, and the longest time that it did not since [`Seen::measure`].
     pauses: BTreeMap<i32, (Instant, Duration)>,
 }
 
-pub(super) type Reader = Tail<Seen>;
+pub(crate) type Reader = Tail<Seen>;
 
 impl Takes for Seen {
     fn take(&mut self, fetched: &Fetched, at: Instant) {
