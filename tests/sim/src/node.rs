@@ -62,6 +62,8 @@ impl Steps for Watch {
         let often = match (point == self.favourite, rare) {
             (true, true) => 0.7,
             (true, false) => 0.25,
+            // A bound is hardly ever broken after a switch while processes are killed.
+            (false, _) if point == CrashPoint::SwapBroken => 0.3,
             (false, _) => 0.0005,
         };
         let crash = *self.armed.lock().unwrap() && self.dice.chance(often);
