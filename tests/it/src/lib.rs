@@ -12,9 +12,11 @@ pub mod load;
 pub mod node;
 pub mod place;
 pub mod races;
+pub mod resources;
 pub mod swaps;
 pub mod tail;
 pub mod told;
+pub mod verdict;
 pub mod web;
 
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! state machine; also those of its global tables and standbys, where there are any.
 
 use super::Node;
-use super::committer::Committer;
+use super::committer::{Committer, PositionRequest};
 use super::directories::Directories;
 use super::globals::{Keeper, Tables};
 use super::standbys;
@@ -305,7 +305,7 @@ struct StreamThread {
     entry: PipelineEntry,
     directories: Arc<Directories>,
     shared: Arc<Shared>,
-    positions: Sender<super::committer::PositionRequest>,
+    positions: Sender<PositionRequest>,
     index: usize,
 }
 

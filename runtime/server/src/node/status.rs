@@ -81,13 +81,12 @@ impl Node {
             return tasks;
         };
         let (run, view) = (entry.record.run(), lock(&shared.view));
-        let placed = view.tasks.values().filter_map(|records| records.placement.as_ref());
-        let placed: Vec<_> = placed.filter(|placement| placement.run == run).collect();
-        if placed.len() < tasks {
+        let placed = view.tasks.keys().filter(|task| view.placement(run, **task).is_some());
+        if placed.count() < tasks {
             return tasks;
         }
-        let here = |owner: &String| shared.threads.iter().any(|thread| thread.id == *owner);
-        placed.iter().filter(|placement| here(&placement.owner)).count()
+        let threads = shared.threads.iter();
+        threads.map(|thread| view.owned(run, &thread.id).count()).sum()
     }
 
     fn add_running(&self, shown: &mut Pipeline, topology: &Topology) {

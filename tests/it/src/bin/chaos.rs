@@ -3,6 +3,7 @@
 
 use it::chaos::{Guarantee, Plan, run};
 use it::place;
+use it::verdict::verdict;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,27 +26,13 @@ fn main() -> ExitCode {
     // Small requests to brokers that are slow to answer keep the client's threads spinning.
     let settings = BTreeMap::from([("linger.ms".to_owned(), "50".to_owned())]);
     let broker: Arc<dyn broker::Broker> = Arc::new(kafka::Kafka::connect(&address, settings, CONNECT).unwrap());
-    let mut dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let wrongs = run(&plan, &broker, &address, dir.path(), &mut |line| println!("{line}"));
-    if wrongs.is_empty() {
-        let twice = if plan.guarantee == Guarantee::ExactlyOnce {
-            ", nothing twice"
-        } else {
-            ""
-        };
-        println!("nothing missing{twice}");
-        return ExitCode::SUCCESS;
-    }
-    dir.disable_cleanup(true);
-    println!(
-        "WRONG, {} findings; nodes and data are kept in {}:",
-        wrongs.len(),
-        dir.path().display()
-    );
-    for wrong in wrongs.iter().take(40) {
-        println!("  {wrong}");
-    }
-    ExitCode::FAILURE
+    let good = match plan.guarantee {
+        Guarantee::ExactlyOnce => "nothing missing, nothing twice",
+        Guarantee::AtLeastOnce => "nothing missing",
+    };
+    verdict(&wrongs, good, "nodes and data", dir)
 }
 
 fn understood(words: &[String]) -> Option<Plan> {

@@ -3,6 +3,7 @@
 
 use it::day::{Plan, SETTLE, run};
 use it::place;
+use it::verdict::verdict;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,23 +24,11 @@ fn main() -> ExitCode {
     }
     let settings = BTreeMap::from([("linger.ms".to_owned(), "50".to_owned())]);
     let broker: Arc<dyn broker::Broker> = Arc::new(kafka::Kafka::connect(&address, settings, CONNECT).unwrap());
-    let mut dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     println!("{minutes} minutes, {rate} records/s");
     let wrongs = run(&Plan { minutes, rate }, &broker, &address, dir.path(), &mut |line| {
         println!("{line}")
     });
-    if wrongs.is_empty() {
-        println!("nothing missing, nothing twice, nothing grows");
-        return ExitCode::SUCCESS;
-    }
-    dir.disable_cleanup(true);
-    println!(
-        "WRONG, {} findings; nodes and data are kept in {}:",
-        wrongs.len(),
-        dir.path().display()
-    );
-    for wrong in wrongs.iter().take(40) {
-        println!("  {wrong}");
-    }
-    ExitCode::FAILURE
+    let good = "nothing missing, nothing twice, nothing grows";
+    verdict(&wrongs, good, "nodes and data", dir)
 }

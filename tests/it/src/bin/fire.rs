@@ -4,6 +4,7 @@
 use it::fire::{Guarantee, Plan, run};
 use it::node::Broker;
 use it::place;
+use it::verdict::verdict;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: fire SEED [RECORDS] [embedded|kafka] [exactly-once|at-least-once]";
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         plan.guarantee,
         broker.name()
     );
-    let mut dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let report = run(&plan, &broker, dir.path(), &mut |line| println!("{line}"));
     let wrongs = report.wrongs(plan.guarantee);
     println!(
@@ -39,27 +40,11 @@ fn main() -> ExitCode {
         "a kill between sending offsets and the commit: {}",
         report.fell_before_commit()
     );
-    if wrongs.is_empty() {
-        println!(
-            "nothing missing{}",
-            if plan.guarantee == Guarantee::ExactlyOnce {
-                ", nothing twice"
-            } else {
-                ""
-            }
-        );
-        return ExitCode::SUCCESS;
-    }
-    dir.disable_cleanup(true);
-    println!(
-        "WRONG, {} findings; node and data are kept in {}:",
-        wrongs.len(),
-        dir.path().display()
-    );
-    for wrong in wrongs.iter().take(40) {
-        println!("  {wrong}");
-    }
-    ExitCode::FAILURE
+    let good = match plan.guarantee {
+        Guarantee::ExactlyOnce => "nothing missing, nothing twice",
+        Guarantee::AtLeastOnce => "nothing missing",
+    };
+    verdict(&wrongs, good, "node and data", dir)
 }
 
 fn understood(words: &[String]) -> Option<(Plan, Broker)> {

@@ -2,15 +2,13 @@
 //! joins and leaves, queries, a pause. A reader checks that every key is counted 1, 2, …, n; memory, threads and open
 //! files of the nodes that stay are looked at after each minute, and must not grow.
 
-mod resources;
-
 use crate::chaos::updates::{Reader, Seen};
 use crate::fire::Guarantee;
 use crate::load::{Load, Shape};
 use crate::node::{Broker, Node, STOP, Setup, TASKS};
 use crate::place::{self, unique};
+use crate::resources::Resources;
 use crate::within;
-use resources::Resources;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

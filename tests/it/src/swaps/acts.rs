@@ -3,12 +3,12 @@
 use super::{Reader, Stage};
 use crate::load::{Load, Shape};
 use crate::node::{self, Node, Setup};
+use crate::resources::Resources;
 use crate::within;
 use broker::Broker;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,13 +98,6 @@ fn ms(time: Duration) -> u128 {
     time.as_millis()
 }
 
-/// Resident memory of the node in KiB.
-fn resident(node: &Node) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// 1: a swap under load; then fifty.
 pub fn under_load(given: &mut Given<'_>, dir: &Path) -> Vec<String> {
     let Some(scene) = Scene::begin(given, dir, 4, KEYS, &["1", "2"]) else {
@@ -161,7 +154,7 @@ fn many(given: &mut Given<'_>, scene: &Scene, wrongs: &mut Vec<String>) {
         let version = if number % 2 == 0 { "1" } else { "2" };
         scene.stage.swap(&scene.node, version, &["--watch", "0", CALM]).done();
         pauses.push(scene.reader.longest_pause());
-        memory.push(resident(&scene.node) / 1024);
+        memory.push(Resources::of(scene.node.id()).memory_mib as u64);
     }
     pauses.sort();
     let mean = |part: &[u64]| part.iter().sum::<u64>() / part.len() as u64;

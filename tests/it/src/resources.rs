@@ -10,7 +10,7 @@ const FILES_MAX: f64 = 8.0;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resources {
-    memory_mib: f64,
+    pub memory_mib: f64,
     threads: f64,
     files: f64,
 }
